@@ -1,0 +1,110 @@
+"""One YAML file decides which model each part of an application calls, what happens when it fails, and what it costs.
+
+::
+
+    import modelrouter
+
+    answer = modelrouter.complete("Analyze this job posting: ...", module="analyzer")
+    print(answer, answer.model, answer.cost_usd)
+
+Importing the package does no more than this file shows: each name is loaded when it is first used, and LiteLLM when the
+first request is sent.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # for type checkers and editors; at run time __getattr__ does the same, one name at a time
+    from .errors import (
+        AllModelsFailed,
+        BadRequest,
+        CallFailed,
+        CannotListen,
+        ConfigurationError,
+        DeadlineExceeded,
+        EmbeddedUnavailable,
+        InvalidCatalog,
+        InvalidEnvironment,
+        InvalidRequest,
+        MetricsUnavailable,
+        MissingKey,
+        ModelRouterError,
+        ProviderError,
+        UnknownModel,
+        UnknownModule,
+    )
+    from .providers import get_llm_provider, get_module_provider
+    from .router import Router, acomplete, complete, configure, get_router
+    from .serve import metrics_app, start_metrics_server
+    from .types import Attempt, Completion, Usage
+
+    __version__: str
+
+__all__ = [
+    "AllModelsFailed",
+    "Attempt",
+    "BadRequest",
+    "CallFailed",
+    "CannotListen",
+    "Completion",
+    "ConfigurationError",
+    "DeadlineExceeded",
+    "EmbeddedUnavailable",
+    "InvalidCatalog",
+    "InvalidEnvironment",
+    "InvalidRequest",
+    "MetricsUnavailable",
+    "MissingKey",
+    "ModelRouterError",
+    "ProviderError",
+    "Router",
+    "UnknownModel",
+    "UnknownModule",
+    "Usage",
+    "__version__",
+    "acomplete",
+    "complete",
+    "configure",
+    "get_llm_provider",
+    "get_module_provider",
+    "get_router",
+    "metrics_app",
+    "start_metrics_server",
+]
+
+_HOMES = {
+    "Attempt": "types",
+    "Completion": "types",
+    "Router": "router",
+    "Usage": "types",
+    "acomplete": "router",
+    "complete": "router",
+    "configure": "router",
+    "get_llm_provider": "providers",
+    "get_module_provider": "providers",
+    "get_router": "router",
+    "metrics_app": "serve",
+    "start_metrics_server": "serve",
+}
+"""Where a name of ``__all__`` lives; what is not here is an error."""
+
+
+def __getattr__(name: str) -> object:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object
+    if name == "__version__":
+        from importlib.metadata import version
+
+        value = version(__name__)
+    else:
+        from importlib import import_module
+
+        value = getattr(import_module(f".{_HOMES.get(name, 'errors')}", __name__), name)
+    globals()[name] = value  # so that it is looked up once
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

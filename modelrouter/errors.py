@@ -1,0 +1,271 @@
+"""Every error that leaves modelrouter. Each keeps its facts as attributes and builds its message from them: the
+problem, the evidence, what to do. None carries a secret, nor a reference to an exception that might.
+
+::
+
+    ModelRouterError
+    ├── ConfigurationError
+    │   ├── InvalidCatalog (ValueError)         the YAML is wrong; every problem, with its line
+    │   ├── InvalidEnvironment (ValueError)     a variable is wrong; every problem, with its name
+    │   ├── UnknownModule (LookupError)
+    │   ├── UnknownModel (LookupError)
+    │   ├── EmbeddedUnavailable (RuntimeError)  the model on this machine is not installed or did not start
+    │   ├── MetricsUnavailable (ValueError)     the registry, or multiprocess mode, is not as Prometheus needs it
+    │   └── CannotListen (OSError)              the metrics server cannot have its port
+    ├── InvalidRequest (ValueError)             the call's own arguments; raised before anything is sent
+    ├── CallFailed                              a call that gave no answer; has .module, .attempts, .cost_usd
+    │   ├── AllModelsFailed (RuntimeError)
+    │   │   ├── MissingKey (LookupError)        the only model of the chain has no API key
+    │   │   └── DeadlineExceeded (TimeoutError) time ran out before the chain did
+    │   └── BadRequest (ValueError)             a provider says that the request itself is wrong
+    └── ProviderError                           what one provider said; the ``__cause__`` of a CallFailed
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Sequence
+from decimal import Decimal
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # the same floor, so never at run time
+    from .types import Attempt, Kind, Problem
+
+__all__ = [
+    "AllModelsFailed",
+    "BadRequest",
+    "CallFailed",
+    "CannotListen",
+    "ConfigurationError",
+    "DeadlineExceeded",
+    "EmbeddedUnavailable",
+    "InvalidCatalog",
+    "InvalidEnvironment",
+    "InvalidRequest",
+    "MetricsUnavailable",
+    "MissingKey",
+    "ModelRouterError",
+    "ProviderError",
+    "UnknownModel",
+    "UnknownModule",
+    "nearest",
+]
+
+
+def nearest(name: str, known: Collection[str]) -> str | None:
+    """The known name that `name` was probably meant to be, or None."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
+    return close[0] if close else None
+
+
+def _did_you_mean(name: str, known: Collection[str]) -> str:
+    match = nearest(name, known)
+    return f" Did you mean {match!r}?" if match else ""
+
+
+def _listing(names: Collection[str], most: int = 12) -> str:
+    shown = sorted(names)[:most]
+    more = len(names) - len(shown)
+    return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
+
+
+def _rebuild(cls: type[ModelRouterError], args: tuple[object, ...], facts: dict[str, object]) -> ModelRouterError:
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(facts)
+    return error
+
+
+class ModelRouterError(Exception):
+    """The root: catch it to catch all of modelrouter's errors. All of them can be pickled."""
+
+    def __reduce__(self) -> tuple[object, ...]:
+        # The constructors take facts by keyword and make the message, so the default, cls(*args), would not work.
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+class ConfigurationError(ModelRouterError):
+    """The catalog, the environment or the installation has to be mended; no request was sent."""
+
+
+class InvalidCatalog(ConfigurationError, ValueError):
+    """The YAML cannot be used. `problems` has all of them, in the order of their lines."""
+
+    def __init__(self, path: str, problems: Sequence[Problem]) -> None:
+        self.path = path
+        self.problems = tuple(problems)
+        count = len(self.problems)
+        lines = [f"{count} problem{'s' if count != 1 else ''} in {path}"]
+        lines += [f"  {problem}" for problem in self.problems]
+        super().__init__("\n".join(lines))
+
+
+class InvalidEnvironment(ConfigurationError, ValueError):
+    """Environment variables, or lines of .env, that cannot be used. `problems` has all of them."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        count = len(self.problems)
+        lines = [f"{count} problem{'s' if count != 1 else ''} in the environment"]
+        lines += [f"  {problem}" for problem in self.problems]
+        super().__init__("\n".join(lines))
+
+
+class UnknownModule(ConfigurationError, LookupError):
+    """No such module in the catalog."""
+
+    def __init__(self, module: str, path: str, defined: Collection[str]) -> None:
+        self.module = module
+        self.path = path
+        self.defined = tuple(sorted(defined))
+        self.suggestion = nearest(module, defined)
+        super().__init__(
+            f"no module {module!r} in {path}.{_did_you_mean(module, defined)}\n  Defined: {_listing(defined)}."
+        )
+
+
+class UnknownModel(ConfigurationError, LookupError):
+    """Neither a catalog name, nor an alias, nor a LiteLLM model string."""
+
+    def __init__(self, model: str, path: str, defined: Collection[str], hint: str | None = None) -> None:
+        self.model = model
+        self.path = path
+        self.suggestion = nearest(model, defined)
+        super().__init__(
+            f"no model {model!r} in {path}.{_did_you_mean(model, defined)}\n  "
+            + (hint or "Name a model or an alias of the catalog, or a LiteLLM string such as 'openai/gpt-4'.")
+        )
+
+
+class EmbeddedUnavailable(ConfigurationError, RuntimeError):
+    """The embedded model cannot answer on this machine; the message names the lines that install it."""
+
+
+class MetricsUnavailable(ConfigurationError, ValueError):
+    """The series cannot be kept, or not be shown, as Prometheus is set up in this process."""
+
+    def __init__(self, problem: str, mend: str) -> None:
+        self.problem = problem
+        self.mend = mend
+        super().__init__(f"{problem}\n  {mend}")
+
+
+class CannotListen(ConfigurationError, OSError):
+    """The metrics server cannot have its port."""
+
+    def __init__(self, *, host: str, port: int, reason: str, taken: bool) -> None:
+        self.host = host
+        self.port = port
+        self.reason = reason
+        mend = (
+            "Another program has this port, or this one serves its metrics twice. Stop the one or take another port; "
+            "port 0 takes a free one."
+            if taken
+            else "Take a host of this machine, such as 127.0.0.1, and a port from 1024 to 65535."
+        )
+        super().__init__(f"cannot serve metrics on port {port} of {host}: {reason}.\n  {mend}")
+
+
+class InvalidRequest(ModelRouterError, ValueError):
+    """The arguments of the call are wrong. Nothing was sent."""
+
+
+class ProviderError(ModelRouterError):
+    """What one provider said, in modelrouter's words: the cause of a `CallFailed`.
+
+    It stands in for LiteLLM's exception, whose chain holds requests, headers and frames with the API key in them.
+    """
+
+    def __init__(self, kind: Kind, message: str, *, status: int | None = None, raised: str | None = None) -> None:
+        self.kind = kind
+        self.status = status
+        self.raised = raised
+        """The name of the exception type that LiteLLM raised."""
+        super().__init__(f"{kind}: {message}" + (f" [{raised}]" if raised else ""))
+
+
+class CallFailed(ModelRouterError):
+    """A call ended without an answer."""
+
+    def __init__(self, message: str, *, module: str, attempts: Sequence[Attempt]) -> None:
+        self.module = module
+        self.attempts = tuple(attempts)
+        super().__init__(message)
+
+    @property
+    def cost_usd(self) -> Decimal:
+        """What the attempts cost, as far as it is known."""
+        return sum((a.cost_usd for a in self.attempts if a.cost_usd is not None), Decimal(0))
+
+
+def _attempt_lines(attempts: Sequence[Attempt]) -> list[str]:
+    names = max((len(a.model) for a in attempts), default=0)
+    strings = max((len(a.litellm_model) for a in attempts), default=0)
+    return [
+        f"  {number}. {a.model:<{names}}  {a.litellm_model:<{strings}}  {a}"
+        for number, a in enumerate(attempts, start=1)
+    ]
+
+
+class AllModelsFailed(CallFailed, RuntimeError):
+    """No model of the chain gave an answer. `attempts` has every try and every skip, in order."""
+
+    def __init__(
+        self, *, module: str, models: int, attempts: Sequence[Attempt], elapsed: float, why: str | None = None
+    ) -> None:
+        tries = sum(a.outcome == "error" for a in attempts)
+        self.models = models
+        self.elapsed = elapsed
+        head = (
+            f"module {module!r}: no answer from {models} model{'s' if models != 1 else ''} in "
+            f"{tries} attempt{'s' if tries != 1 else ''} ({elapsed:.1f} s)."
+        )
+        lines = [head + (f" {why}" if why else ""), *_attempt_lines(attempts), f"  See 'modelrouter check {module}'."]
+        super().__init__("\n".join(lines), module=module, attempts=attempts)
+
+
+class MissingKey(AllModelsFailed, LookupError):
+    """The only model that may be called needs an API key, and its variable is not set."""
+
+    def __init__(self, *, module: str, variable: str, attempts: Sequence[Attempt]) -> None:
+        self.variable = variable
+        self.models = 1
+        self.elapsed = 0.0
+        attempt = attempts[-1]
+        CallFailed.__init__(
+            self,
+            f"model {attempt.model!r} ({attempt.litellm_model}) needs {variable}, which is not set.\n"
+            "  Export it or add it to .env (see .env.example).",
+            module=module,
+            attempts=attempts,
+        )
+
+
+class DeadlineExceeded(AllModelsFailed, TimeoutError):
+    """The call's deadline passed before every model of the chain had been asked."""
+
+    def __init__(
+        self, *, module: str, models: int, attempts: Sequence[Attempt], elapsed: float, deadline: float
+    ) -> None:
+        self.deadline = deadline
+        super().__init__(
+            module=module,
+            models=models,
+            attempts=attempts,
+            elapsed=elapsed,
+            why=f"The deadline of {deadline:g} s passed.",
+        )
+
+
+class BadRequest(CallFailed, ValueError):
+    """A provider says that the request itself is wrong: another model would hide the mistake, so none was asked."""
+
+    def __init__(self, *, module: str, attempts: Sequence[Attempt]) -> None:
+        attempt = attempts[-1]
+        super().__init__(
+            f"{attempt.model!r} ({attempt.litellm_model}) refuses the request"
+            f"{f' with status {attempt.status}' if attempt.status else ''}: {attempt.error}\n"
+            "  The request has to be mended; no other model was asked.",
+            module=module,
+            attempts=attempts,
+        )
