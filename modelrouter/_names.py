@@ -1,0 +1,246 @@
+"""What a name means: a model or an alias of the catalog, a LiteLLM string, or a provider and a model of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from types import MappingProxyType
+
+from ._schema import (
+    BUILT_IN,
+    VARIABLE,
+    CatalogFile,
+    ModelEntry,
+    Prices,
+    ProviderEntry,
+    litellm_string,
+    mistyped_provider,
+)
+from ._wording import shown as quoted
+from .errors import ConfigurationError, UnknownModel
+from .types import Environment, Price, PriceTier, Problem, Target
+
+__all__ = ["Names", "UnknownPair"]
+
+_KEYS = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY"}
+"""Providers with one single key. The others have ways of their own (roles, files), which LiteLLM knows."""
+
+_MOVED_BY = {
+    "openai": ("OPENAI_API_BASE", "OPENAI_BASE_URL"),
+    "anthropic": ("ANTHROPIC_API_BASE", "ANTHROPIC_BASE_URL"),
+}
+"""Variables with which LiteLLM calls a provider at another address."""
+
+
+class UnknownPair(UnknownModel):
+    """A provider and a model that name nothing together, or a provider alone that has no default model."""
+
+    def __init__(self, name: str, path: str, why: str) -> None:
+        self.model = name
+        self.path = path
+        self.suggestion = None
+        ConfigurationError.__init__(self, why)
+
+
+@dataclass(frozen=True, slots=True)
+class _Provider:
+    """A provider as the file and the environment have it."""
+
+    name: str
+    api_base: str | None
+    moved: bool
+    """Not called at its own address."""
+    key_env: str | None
+    key_named: bool
+    """The file names the variable of its key."""
+    default_model: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Names:
+    """Every name of a catalog, with what the environment adds: addresses, and Ollama's default model."""
+
+    path: str
+    """The catalog's, as messages show it."""
+    models: Mapping[str, Target]
+    aliases: Mapping[str, str]
+    """Each with the name of the model, or the LiteLLM string, that it ends in."""
+    _strings: Mapping[str, Target]
+    """LiteLLM string -> the listed model that is called by it at its provider's address."""
+    _provider: Callable[[str], _Provider] = field(repr=False)
+    _ollama_model: str | None = None
+
+    @classmethod
+    def of(cls, file: CatalogFile, path: str, environment: Environment) -> tuple[Names, list[Problem]]:
+        """The names, and what is wrong with the addresses in them."""
+        problems: list[Problem] = []
+        moved = {provider for provider, names in _MOVED_BY.items() if any(map(environment.values, names))}
+
+        def address(template: str | None, at: str) -> str | None:
+            if template is None:
+                return None
+            wrong, url = _address(template, at, environment.values)
+            problems.extend(wrong)
+            return url
+
+        def provider(name: str) -> _Provider:
+            given, otherwise = file.providers.get(name, ProviderEntry()), BUILT_IN.get(name, ProviderEntry())
+            base = address(given.api_base or otherwise.api_base, f"providers.{name}.api_base")
+            return _Provider(
+                name,
+                base,
+                base is not None or name in moved,
+                given.api_key_env or _KEYS.get(name),
+                given.api_key_env is not None,
+                given.default_model or otherwise.default_model,
+            )
+
+        providers = {name: provider(name) for name in {*BUILT_IN, *file.providers}}
+
+        def provider_of(name: str) -> _Provider:
+            return providers.get(name) or provider(name)
+
+        models = {
+            name: _target(
+                name,
+                entry,
+                provider_of(_provider_name(entry.model)),
+                address(entry.api_base, f"models.{name}.api_base"),
+            )
+            for name, entry in file.models.items()
+        }
+        strings: dict[str, Target] = {}
+        for name, entry in file.models.items():
+            if entry.api_base is None:  # a string names the provider, never somebody's server of the same interface
+                strings.setdefault(entry.model, models[name])
+        aliases = {name: _end(name, file.aliases) for name in file.aliases}
+        names = cls(
+            path, MappingProxyType(models), MappingProxyType(aliases), strings, provider_of, environment.ollama_model
+        )
+        return names, problems
+
+    def find(self, name: str) -> Target | None:
+        """The model that a chain or ``model=`` means by `name`: a model, an alias, or any LiteLLM string."""
+        name = self.aliases.get(name, name)
+        if name in self.models:
+            return self.models[name]
+        string = litellm_string(name)
+        if string is None or mistyped_provider(string.partition("/")[0]):
+            return None
+        return self._strings.get(string) or self._unlisted(string)
+
+    def get(self, name: str) -> Target:
+        """As `find`. Raises UnknownModel."""
+        target = self.find(name)
+        if target is None:
+            provider = name.partition("/")[0]
+            meant = mistyped_provider(provider) if "/" in name else None
+            raise self._unknown(name, f"There is no provider {provider!r}. Did you mean {meant!r}?" if meant else None)
+        return target
+
+    def pair(self, provider: str | None, model: str | None, *, near: str | None = None) -> Target:
+        """What a provider and a model name together, or either alone.
+
+        A provider alone means its default model. A model alone is looked up, then taken to be one of provider `near`.
+        Raises UnknownModel.
+        """
+        if provider is None:
+            target = self.find(model or "")
+            if target is not None:
+                return target
+            if near is None:
+                raise self._unknown(model or "", "Name a model or an alias of the catalog, or its provider as well.")
+            provider = near
+        provider = {"ollama_chat": "ollama"}.get(provider.lower(), provider.lower())
+        meant = mistyped_provider(provider)
+        if meant:
+            raise UnknownPair(provider, self.path, f"no provider {provider!r}. Did you mean {meant!r}?")
+        known = self._provider(provider)
+        if model is None:
+            model = (self._ollama_model if provider == "ollama" else None) or known.default_model
+        if model is None:
+            why = f"provider {provider!r} has no default model: name a model too, or give it one in {self.path}."
+            raise UnknownPair(provider, self.path, why)
+        return self._of_provider(known, model)
+
+    def _of_provider(self, provider: _Provider, model: str) -> Target:
+        """`model` as a name for one of the provider's models; any name will do, listed or not."""
+        named = self.models.get(self.aliases.get(model, model))
+        if named is not None and named.provider == provider.name:
+            return named
+        bare = model.removeprefix("ollama_chat/" if provider.name == "ollama" else "").removeprefix(f"{provider.name}/")
+        string = f"{'ollama_chat' if provider.name == 'ollama' else provider.name}/{bare}"
+        if string in self._strings:
+            return self._strings[string]
+        other = named or self._strings.get(model)
+        if other is not None and provider.name in _KEYS and not provider.moved:
+            # Nobody else's models are there; a gateway (openrouter, azure, a server of one's own) may well have them.
+            raise UnknownPair(model, self.path, f"{model!r} is a model of {other.provider}, not of {provider.name}.")
+        return self._unlisted(string)
+
+    def _unlisted(self, string: str) -> Target:
+        return _target(string, ModelEntry(model=string), self._provider(_provider_name(string)), listed=False)
+
+    def _unknown(self, name: str, hint: str | None) -> UnknownModel:
+        name = name if quoted(name) == repr(name) else quoted(name)  # a key that landed in LLM_MODEL
+        return UnknownModel(name, self.path, {*self.models, *self.aliases}, hint)
+
+
+def _end(alias: str, aliases: Mapping[str, str]) -> str:
+    while alias in aliases:  # `parse` has made sure that there is an end
+        alias = aliases[alias]
+    return alias
+
+
+def _provider_name(string: str) -> str:
+    provider = string.partition("/")[0]
+    return "ollama" if provider == "ollama_chat" else provider
+
+
+def _address(template: str, at: str, values: Callable[[str], str | None]) -> tuple[list[Problem], str]:
+    """The address with its variables filled in, and what is wrong with them."""
+    variables = [(match[1], values(match[1]) or match[2]) for match in VARIABLE.finditer(template)]
+    unset = [Problem(name, f"is not set, and {at} needs it") for name, value in variables if value is None]
+    filled = dict(variables)
+    # LiteLLM adds a path to it, and a server may answer "//" with a redirect, which turns a POST into a GET.
+    url = VARIABLE.sub(lambda match: filled[match[1]] or "", template).strip().rstrip("/")
+    if not unset and not url.startswith(("http://", "https://")):
+        said = f"expected an address that starts with http:// or https:// for {at}, got {quoted(url)}"
+        return [Problem(variables[0][0] if variables else at, said)], url
+    return unset, url
+
+
+def _target(
+    name: str, entry: ModelEntry, provider: _Provider, api_base: str | None = None, *, listed: bool = True
+) -> Target:
+    at_home = api_base is None and not provider.moved
+    key_named = entry.api_key_env is not None or provider.key_named
+    return Target(
+        name,
+        entry.model,
+        provider.name,
+        listed=listed,
+        api_base=api_base or provider.api_base,
+        own_address=at_home,
+        key_env=entry.api_key_env or provider.key_env,
+        # A server of the same interface elsewhere, on this machine perhaps, may well want no key at all.
+        key_required=key_named or (provider.name in _KEYS and at_home),
+        timeout=entry.timeout,
+        max_tokens=entry.max_tokens,
+        params=MappingProxyType(entry.params or {}),
+        price=_price(entry.price),
+        context_window=entry.context_window,
+        retired=entry.retired.isoformat() if entry.retired else None,
+        successor=entry.successor,
+        supports=MappingProxyType(entry.supports.model_dump(exclude_none=True) if entry.supports else {}),
+    )
+
+
+def _price(entry: Prices | str | None) -> Price | None:
+    if entry is None:
+        return None
+    if isinstance(entry, str):
+        return Price(Decimal(0), Decimal(0))
+    above = PriceTier(**dict(entry.above)) if entry.above else None
+    return Price(entry.input, entry.output, entry.cache_read, entry.cache_write, above)

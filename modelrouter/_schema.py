@@ -1,0 +1,316 @@
+"""What config/models.yaml may say, key by key; the JSON schema that editors use is made from it."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from datetime import date
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+__all__ = [
+    "BUILT_IN",
+    "TAGS",
+    "VARIABLE",
+    "CacheEntry",
+    "CatalogFile",
+    "ModelEntry",
+    "ModuleEntry",
+    "Prices",
+    "ProviderEntry",
+    "json_schema",
+    "keys_at",
+    "litellm_string",
+    "mistyped_provider",
+]
+
+
+def _refuse(message: str) -> PydanticCustomError:
+    return PydanticCustomError("as_it_is", "{message}", {"message": message})
+
+
+# -- values
+
+
+def _exact(value: object) -> object:
+    """A number as the Decimal that was written: the repr of a float gives back up to 15 digits."""
+    return Decimal(repr(value)) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def litellm_string(name: str) -> str | None:
+    """The name as LiteLLM is given it, when it is ``provider/model``; else None.
+
+    LiteLLM's ``ollama/`` flattens the messages into one prompt; ``ollama_chat/`` sends them, so that is what is used.
+    """
+    match = re.fullmatch(r"([a-z][a-z0-9_-]*)/(\S+)", name)
+    if match is None:
+        return None
+    return f"ollama_chat/{match[2]}" if match[1] == "ollama" else name
+
+
+def _litellm_string(value: str) -> str:
+    string = litellm_string(value)
+    if string is None or "${" in value:
+        raise _refuse(f"expected a LiteLLM string, provider/model, such as 'openai/gpt-4', got {value!r}")
+    return string
+
+
+def _variable(value: str) -> str:
+    if not re.fullmatch(r"[A-Z_][A-Z0-9_]*", value):  # not shown: people put the key itself here
+        raise _refuse("expected the name of a variable such as OPENAI_API_KEY; the key itself belongs into .env")
+    return value
+
+
+VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
+"""``${NAME}`` or ``${NAME:-default}`` in an api_base."""
+
+
+def _address(value: str) -> str:
+    if "${" in VARIABLE.sub("", value):
+        raise _refuse(f"expected ${{NAME}} or ${{NAME:-default}}, got {value!r}")
+    if not VARIABLE.match(value) and not value.startswith(("http://", "https://")):
+        raise _refuse(f"expected an address that starts with http:// or https://, got {value!r}")
+    return value
+
+
+_KEY_ELSEWHERE = {
+    "api_base": "api_base",
+    "base_url": "api_base",
+    "max_tokens": "max_tokens",
+    "timeout": "timeout",
+}
+_DECIDED_ELSEWHERE = {"fallbacks", "max_retries", "messages", "model", "n", "num_retries", "stream"}
+_SECRET = re.compile(r"(^|[_-])(key|token|secret|password|credentials|authorization)$", re.IGNORECASE)
+_NO_SECRET = {"prompt_cache_key"}
+
+
+def _params(value: dict[str, Any], at: str = "") -> dict[str, Any]:
+    for key, inner in value.items():
+        if _SECRET.search(key) and key not in _NO_SECRET:
+            raise _refuse(
+                f"{at}{key}: a secret does not belong into this file; put it into the environment and name its "
+                "variable in api_key_env"
+            )
+        if not at and key in _KEY_ELSEWHERE:
+            raise _refuse(f"{key}: set the model's own key {_KEY_ELSEWHERE[key]!r}, beside params")
+        if not at and key in _DECIDED_ELSEWHERE:
+            raise _refuse(f"{key}: is decided for each call; it cannot be a parameter of a model")
+        if isinstance(inner, dict):
+            _params(inner, f"{at}{key}.")
+    return value
+
+
+Money = Annotated[
+    Decimal,
+    BeforeValidator(_exact),
+    Field(ge=0, allow_inf_nan=False),
+    WithJsonSchema({"type": "number", "minimum": 0}),
+]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Tokens = Annotated[int, Field(gt=0)]
+Name = Annotated[str, Field(pattern=r"^[^\s,]+$")]
+Variable = Annotated[str, AfterValidator(_variable)]
+Address = Annotated[str, AfterValidator(_address)]
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, use_attribute_docstrings=True)
+
+
+TAGS = {
+    "<prices>": "",
+    "<free>": "free, or a mapping with input and output",
+    "<settings>": "",
+    "<switch>": "true, false or {ttl: seconds}",
+}
+"""What pydantic puts into an error's path for the branch of a union that it took, and what was possible there."""
+
+
+def _empty(value: object) -> object:
+    """A key with nothing behind it, all of whose lines are commented out perhaps, is an empty mapping."""
+    return {} if value is None else value
+
+
+# -- entries; their docstrings are what editors show
+
+
+class ProviderEntry(_Entry):
+    """A provider; openai, anthropic and ollama are built in, any other that LiteLLM knows needs no entry either."""
+
+    api_base: Address | None = None
+    """Where it is called, instead of its own address. ${VAR:-default} is replaced from the environment."""
+    api_key_env: Variable | None = None
+    """The variable that holds its API key."""
+    default_model: Name | None = None
+    """What is called when the environment names this provider and no model."""
+
+
+class _PriceEntry(_Entry):
+    input: Money
+    """US dollars per million tokens of the prompt."""
+    output: Money
+    """US dollars per million tokens of the answer."""
+    cache_read: Money | None = None
+    """US dollars per million tokens of the prompt that come from the provider's cache. Left out: as input."""
+    cache_write: Money | None = None
+    """US dollars per million tokens of the prompt that go into the provider's cache. Left out: as input."""
+
+
+class TierEntry(_PriceEntry):
+    """The prices of a request with a long prompt."""
+
+    tokens: Tokens
+    """They hold, for the whole request, when its prompt has more tokens than this."""
+
+
+class Prices(_PriceEntry):
+    """US dollars per million tokens."""
+
+    above: TierEntry | None = None
+    """Other prices above a size of the prompt."""
+
+
+Price = Annotated[
+    Annotated[Prices, Tag("<prices>")] | Annotated[Literal["free"], Tag("<free>")],
+    Discriminator(lambda value: "<prices>" if isinstance(value, dict) else "<free>"),
+]
+
+
+class SupportsEntry(_Entry):
+    """What a model can do, where LiteLLM's tables are wrong about it."""
+
+    tools: bool | None = None
+    response_format: bool | None = None
+    images: bool | None = None
+
+
+class ModelEntry(_Entry):
+    """One model."""
+
+    model: Annotated[str, AfterValidator(_litellm_string)]
+    """The LiteLLM string, provider/model."""
+    price: Price | None = None
+    """US dollars per million tokens, or free. Left out: LiteLLM's own price list, at the provider's own address."""
+    api_base: Address | None = None
+    """Where it is called, instead of its provider's address. ${VAR:-default} is replaced from the environment."""
+    api_key_env: Variable | None = None
+    """The variable that holds its API key, instead of its provider's."""
+    timeout: Seconds | None = None
+    """Seconds for one attempt, before the module's."""
+    max_tokens: Tokens | None = None
+    """The most tokens that it is ever asked for."""
+    params: Annotated[dict[str, Any], AfterValidator(_params)] | None = None
+    """LiteLLM parameters that are sent with each of its calls, such as reasoning_effort."""
+    context_window: Tokens | None = None
+    """The largest prompt, in tokens."""
+    retired: date | None = None
+    """The day from which its provider no longer serves it."""
+    successor: Name | None = None
+    """The model to move to, once this one is retired."""
+    checked: date | None = None
+    """The day on which price and limits were last compared with the provider's own page."""
+    note: str | None = None
+    """For people."""
+    supports: SupportsEntry | None = None
+    """What it can do, where LiteLLM's tables are wrong about it."""
+
+
+class CacheEntry(_Entry):
+    """How long answers are kept."""
+
+    ttl: Seconds
+    """Seconds that an answer is kept."""
+
+
+Cache = Annotated[
+    Annotated[CacheEntry, Tag("<settings>")] | Annotated[bool, Tag("<switch>")],
+    Discriminator(lambda value: "<settings>" if isinstance(value, dict) else "<switch>"),
+]
+
+
+class ModuleEntry(_Entry):
+    """One part of the application. What it leaves out, it takes from the module default."""
+
+    chain: Annotated[list[Name], Field(min_length=1)] | None = None
+    """Whom to call, and whom when that fails: models, aliases or LiteLLM strings."""
+    env_prefix: Annotated[str, Field(min_length=1)] | None = None
+    """What its variables begin with, before _LLM_; left out: its name in capitals."""
+    max_tokens: Tokens | None = None
+    """The most tokens of an answer. null: the model's own limit, whatever default says."""
+    temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    """0: always the likeliest word. null: the model's own, whatever default says."""
+    timeout: Seconds | None = None
+    """Seconds for one attempt."""
+    deadline: Seconds | None = None
+    """Seconds for the whole call, with all retries and fallbacks."""
+    retries: Annotated[int, Field(ge=0)] | None = None
+    """More tries of the same model, for errors that may pass."""
+    cache: Cache | None = None
+    """false, true, or how long answers are kept."""
+    note: str | None = None
+    """For people."""
+
+
+class CatalogFile(_Entry):
+    """Which model each part of an application calls, what happens when it fails, and what it costs."""
+
+    providers: Annotated[dict[Name, ProviderEntry], BeforeValidator(_empty)] = {}
+    """Addresses, keys and default models of providers."""
+    models: Annotated[dict[Name, ModelEntry], BeforeValidator(_empty)] = {}
+    """By name, all models that have a price or settings of their own."""
+    aliases: Annotated[dict[Name, Name], BeforeValidator(_empty)] = {}
+    """Another name -> a name above."""
+    modules: dict[Annotated[str, Field(min_length=1)], Annotated[ModuleEntry, BeforeValidator(_empty)]]
+    """The parts of the application; default is for calls that name none, and what the others inherit from."""
+
+
+BUILT_IN = {
+    "openai": ProviderEntry(default_model="gpt-6.1-sol"),
+    "anthropic": ProviderEntry(default_model="claude-sonnet-5-5"),
+    "ollama": ProviderEntry(default_model="llama2", api_base="${OLLAMA_URL:-http://localhost:11434}"),
+    "embedded": ProviderEntry(default_model="smollm2"),
+}
+"""The providers that need no entry: what an entry in the file leaves out is taken from here."""
+
+
+def mistyped_provider(provider: str) -> str | None:
+    """The provider that was probably meant. LiteLLM knows over a hundred: only what is nearly one of ours counts."""
+    if provider == "ollama_chat":
+        return None
+    close = difflib.get_close_matches(provider, BUILT_IN, n=1, cutoff=0.8)
+    return close[0] if close and close[0] != provider else None
+
+
+def keys_at(path: tuple[str | int, ...]) -> tuple[str, ...]:
+    """The keys that the file may have at `path`; none where any will do."""
+    entry: type[BaseModel]
+    match path:
+        case ():
+            entry = CatalogFile
+        case ("providers", _):
+            entry = ProviderEntry
+        case ("models", _):
+            entry = ModelEntry
+        case ("models", _, "price"):
+            entry = Prices
+        case ("models", _, "price", "above"):
+            entry = TierEntry
+        case ("models", _, "supports"):
+            entry = SupportsEntry
+        case ("modules", _):
+            entry = ModuleEntry
+        case ("modules", _, "cache"):
+            entry = CacheEntry
+        case _:
+            return ()
+    return tuple(entry.model_fields)
+
+
+def json_schema() -> str:
+    """config/models.schema.json, which editors complete and check the catalog with."""
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", **CatalogFile.model_json_schema()}
+    return json.dumps(schema, indent=2) + "\n"
