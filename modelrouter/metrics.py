@@ -1,0 +1,329 @@
+"""What Prometheus sees: all series that modelrouter has, and the one place that feeds them.
+
+Metering is inline, in the thread or task of the call, and takes microseconds: LiteLLM's own callbacks come late or not
+at all. No method that meters raises into a call.
+"""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import threading
+import weakref
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal
+from itertools import pairwise
+from typing import Concatenate, Literal, ParamSpec
+
+from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
+
+from .errors import MetricsUnavailable
+from .types import Attempt, FellOver, Kind, Target
+
+__all__ = ["BUCKETS", "OTHER", "OWN_LABELS", "CacheResult", "CallOutcome", "Metrics", "multiprocess"]
+
+BUCKETS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 90.0, 120.0)
+"""Seconds. 30 and 90 are among them as the usual timeout of an attempt and deadline of a call."""
+
+OWN_LABELS = 100
+"""So many models that the catalog does not list get labels of their own in a process; the rest share `OTHER`."""
+OTHER = "other"
+
+CacheResult = Literal["hit", "miss", "coalesced", "error"]
+CallOutcome = Literal["success", "error", "cancelled"]
+
+_OUTCOMES: tuple[CallOutcome, ...] = ("success", "error", "cancelled")
+_CACHE_RESULTS: tuple[CacheResult, ...] = ("hit", "miss", "coalesced", "error")
+_TOKEN_TYPES = ("input", "output", "cache_read", "cache_write", "reasoning")
+_ERROR_TYPES = tuple(kind for kind in Kind if kind is not Kind.CANCELLED)
+_FALLBACK_REASONS = tuple(kind for kind in _ERROR_TYPES if kind is not Kind.BAD_REQUEST)  # which is raised instead
+
+_logger = logging.getLogger("modelrouter")
+
+# Held while anything is metered, and over a fork: a child that inherits a series' lock in the locked state could never
+# meter again. Reentrant, because a finalizer that meters may run inside.
+_lock = threading.RLock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+
+_P = ParamSpec("_P")
+
+
+def multiprocess() -> str | None:
+    """The variable that has put prometheus_client into multiprocess mode, or None. Any value does, even none."""
+    names = ("PROMETHEUS_MULTIPROC_DIR", "prometheus_multiproc_dir")
+    return next((name for name in names if name in os.environ), None)
+
+
+def _harmless(method: Callable[Concatenate[Metrics, _P], None]) -> Callable[Concatenate[Metrics, _P], None]:
+    """A failure to meter, such as a full disk in multiprocess mode, is logged once and the call goes on."""
+    name = method.__name__
+    logged = False
+
+    @functools.wraps(method)
+    def metered(self: Metrics, /, *args: _P.args, **kwargs: _P.kwargs) -> None:
+        nonlocal logged
+        try:
+            with _lock:
+                method(self, *args, **kwargs)
+        except Exception:
+            if not logged:
+                logged = True
+                _logger.exception("metering_failed what=%s: calls go on, the metrics are incomplete", name)
+
+    return metered
+
+
+@dataclass(slots=True)
+class _ModelSeries:
+    requests: dict[CallOutcome, Counter]
+    latency: Histogram
+    first_token: Histogram
+    tokens: tuple[Counter, ...]
+    """As `_TOKEN_TYPES`."""
+    cost: Counter
+    cost_unknown: Counter
+    set_aside: Gauge
+    warned: bool = False
+
+
+@dataclass(slots=True)
+class _ModuleSeries:
+    requests: dict[CallOutcome, Counter]
+    cost: Counter
+    cache: dict[CacheResult, Counter]
+    cache_saved: Counter
+
+
+class Metrics:
+    """The series on one registry, made through `Metrics.of`, which gives all routers on a registry the same ones.
+
+    Labels: `provider` is the provider's name, `model` is LiteLLM's name without its provider, and those of fallbacks
+    are the catalog's names.
+    """
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def counter(name: str, about: str, *labels: str) -> Counter:  # prometheus_client appends _total
+            return Counter(name, about, labels, registry=None)
+
+        def histogram(name: str, about: str, *labels: str) -> Histogram:
+            return Histogram(name, about, labels, registry=None, buckets=BUCKETS)
+
+        model = ("provider", "model")
+        self._requests = counter("llm_provider_requests", "Requests that were sent to a provider.", *model, "status")
+        self._latency = histogram("llm_provider_latency_seconds", "Time from a request to its answer or error.", *model)
+        self._first_token = histogram(
+            "llm_time_to_first_token_seconds", "Time from a request to the first piece of its stream.", *model
+        )
+        self._tokens = counter("llm_tokens_used", "Tokens, as the provider counted them.", *model, "type")
+        self._cost = counter("llm_cost_usd", "US dollars for all answers, those turned down included.", *model)
+        self._cost_unknown = counter("llm_cost_unknown", "Answers whose cost is not known and left out.", *model)
+        self._errors = counter("llm_errors", "Requests that brought no usable answer.", "provider", "error_type")
+        self._set_aside = Gauge(
+            "llm_model_set_aside",
+            "1 while a model that keeps failing is asked last.",
+            model,
+            registry=None,
+            # Each process finds out for itself: 1 when any that still lives has set the model aside.
+            multiprocess_mode="livemax",
+        )
+        self._module_requests = counter("llm_module_requests", "Calls of a module.", "module", "outcome")
+        self._module_cost = counter("llm_module_cost_usd", "US dollars for the calls of a module.", "module")
+        self._fallbacks = counter(
+            "llm_fallbacks",
+            "Times that a model gave no answer and another was asked.",
+            *("module", "from_model", "to_model", "reason"),
+        )
+        self._cache_requests = counter("llm_cache_requests", "What looking into the cache gave.", "module", "result")
+        self._cache_saved = counter("llm_cache_saved_usd", "US dollars that cached answers did not cost.", "module")
+        self._reloads = counter("llm_catalog_reloads", "Times that the catalog was read again.", "result")
+        _register(registry, *vars(self).values())
+
+        self._models: dict[tuple[str, str], _ModelSeries] = {}
+        self._modules: dict[str, _ModuleSeries] = {}
+        self._providers: set[str] = set()
+        self._own_labels: set[str] = set()
+
+    @classmethod
+    def of(cls, registry: CollectorRegistry | None = None) -> Metrics:
+        """The process's series on this registry, made at first use; None is prometheus_client's default registry.
+
+        Raises `MetricsUnavailable` for a registry of one's own in multiprocess mode, where series live in files that
+        belong to no registry, and when other code has already registered a series of the same name.
+        """
+        registry = REGISTRY if registry is None else registry
+        if registry is not REGISTRY and (variable := multiprocess()):
+            raise MetricsUnavailable(
+                f"registry= cannot be used while {variable} is set: in multiprocess mode the processes keep all series "
+                "in that directory, and no registry of one process has them.",
+                f"Leave registry= out, or unset {variable}.",
+            )
+        with _lock:
+            if registry not in _made:
+                _made[registry] = cls(registry)
+            return _made[registry]
+
+    @_harmless
+    def seed(self, chains: Mapping[str, Sequence[Target]]) -> None:
+        """Start at 0 every series that these modules' chains can feed, or `increase()` would miss the first calls."""
+        for result in ("ok", "error"):
+            self._reloads.labels(result)
+        for module, chain in chains.items():
+            self._module_series(module)
+            for target in chain:
+                self._target_series(target)
+                for kind in _ERROR_TYPES:
+                    self._errors.labels(self._provider(target.provider), kind)
+            for one, next_one in pairwise(chain):
+                for reason in _FALLBACK_REASONS:
+                    self._fallbacks.labels(module, self._name(one.name), self._name(next_one.name), reason)
+
+    @_harmless
+    def attempt(self, module: str, attempt: Attempt) -> None:
+        """Meter one try of a model. One that was skipped, or answered from the cache, sent nothing and counts nothing.
+
+        A cancelled one has the status `cancelled`: the provider saw the request, but there was no error of its own, and
+        the time was not that of an answer. Tokens are counted as the provider does: input with the cached ones, output
+        with the reasoning.
+        """
+        if attempt.outcome in ("skipped", "cached"):
+            return
+        series = self._model_series(attempt.provider, attempt.label, attempt.model, listed=attempt.listed)
+        if attempt.error_kind is Kind.CANCELLED:
+            series.requests["cancelled"].inc()
+        else:
+            series.latency.observe(attempt.latency_s)
+            if attempt.outcome == "ok":
+                series.requests["success"].inc()
+            else:
+                series.requests["error"].inc()
+                self._errors.labels(self._provider(attempt.provider), attempt.error_kind or "unknown").inc()
+        usage = attempt.usage
+        if usage is not None:
+            counts = (
+                usage.input_tokens,
+                usage.output_tokens,
+                usage.cache_read_tokens,
+                usage.cache_write_tokens,
+                usage.reasoning_tokens,
+            )
+            for counter, count in zip(series.tokens, counts, strict=True):
+                if count > 0:
+                    counter.inc(count)
+        if attempt.cost_usd is not None:
+            series.cost.inc(float(attempt.cost_usd))
+        elif attempt.outcome == "ok" or usage is not None:
+            series.cost_unknown.inc()
+            self._warn(series, module, attempt)
+
+    def _warn(self, series: _ModelSeries, module: str, attempt: Attempt) -> None:
+        if series.warned:
+            return
+        series.warned = True
+        why = (
+            "the provider did not say how many tokens it used"
+            if attempt.usage is None
+            else "no price in the catalog nor in LiteLLM's table; give the model a price in the catalog"
+        )
+        _logger.warning("cost_unknown model=%s module=%s: %s", attempt.litellm_model, module, why)
+
+    @_harmless
+    def call(self, module: str, outcome: CallOutcome, cost: Decimal | None) -> None:
+        """Meter the end of a call with all its attempts. A cost that is not known adds nothing."""
+        series = self._module_series(module)
+        series.requests[outcome].inc()
+        if cost is not None:
+            series.cost.inc(float(cost))
+
+    @_harmless
+    def fell_over(self, event: FellOver) -> None:
+        self._fallbacks.labels(
+            event.module, self._name(event.from_model), self._name(event.to_model), event.reason
+        ).inc()
+
+    @_harmless
+    def cache(self, module: str, result: CacheResult) -> None:
+        self._module_series(module).cache[result].inc()
+
+    @_harmless
+    def cache_saved(self, module: str, usd: Decimal) -> None:
+        """What a cached answer had cost when it was made."""
+        self._module_series(module).cache_saved.inc(float(usd))
+
+    @_harmless
+    def first_token(self, target: Target, seconds: float) -> None:
+        self._target_series(target).first_token.observe(seconds)
+
+    @_harmless
+    def set_aside(self, target: Target, aside: bool) -> None:
+        self._target_series(target).set_aside.set(aside)
+
+    @_harmless
+    def reload(self, ok: bool) -> None:
+        """The catalog's file has changed and was read again; not `ok`: the last good catalog stays."""
+        self._reloads.labels("ok" if ok else "error").inc()
+
+    def _target_series(self, target: Target) -> _ModelSeries:
+        return self._model_series(target.provider, target.label, target.name, listed=target.listed)
+
+    def _model_series(self, provider: str, label: str, name: str, *, listed: bool) -> _ModelSeries:
+        """The series of a model, all of them started at 0 when it is first met."""
+        if listed or self._has_own_label(name):
+            self._providers.add(provider)
+        else:
+            provider, label = self._provider(provider), OTHER
+        if (series := self._models.get((provider, label))) is None:
+            of = (provider, label)
+            series = self._models[of] = _ModelSeries(
+                requests={outcome: self._requests.labels(*of, outcome) for outcome in _OUTCOMES},
+                latency=self._latency.labels(*of),
+                first_token=self._first_token.labels(*of),
+                tokens=tuple(self._tokens.labels(*of, kind) for kind in _TOKEN_TYPES),
+                cost=self._cost.labels(*of),
+                cost_unknown=self._cost_unknown.labels(*of),
+                set_aside=self._set_aside.labels(*of),
+            )
+        return series
+
+    def _module_series(self, module: str) -> _ModuleSeries:
+        if (series := self._modules.get(module)) is None:
+            series = self._modules[module] = _ModuleSeries(
+                requests={outcome: self._module_requests.labels(module, outcome) for outcome in _OUTCOMES},
+                cost=self._module_cost.labels(module),
+                cache={result: self._cache_requests.labels(module, result) for result in _CACHE_RESULTS},
+                cache_saved=self._cache_saved.labels(module),
+            )
+        return series
+
+    def _provider(self, provider: str) -> str:
+        return provider if provider in self._providers else OTHER
+
+    def _name(self, name: str) -> str:
+        # What the catalog does not list is named by its LiteLLM string, which has a slash.
+        return name if "/" not in name or self._has_own_label(name) else OTHER
+
+    def _has_own_label(self, name: str) -> bool:
+        if name not in self._own_labels and len(self._own_labels) < OWN_LABELS:
+            self._own_labels.add(name)
+        return name in self._own_labels
+
+
+def _register(registry: CollectorRegistry, *series: Counter | Gauge | Histogram) -> None:
+    """Register all or none."""
+    done = []
+    try:
+        for one in series:
+            registry.register(one)
+            done.append(one)
+    except ValueError as error:
+        for one in done:
+            registry.unregister(one)
+        raise MetricsUnavailable(
+            f"the Prometheus registry already has a series of this name: {error}.",
+            "Rename the application's own series, or give the router another registry: Router(registry=...).",
+        ) from error
+
+
+_made: weakref.WeakKeyDictionary[CollectorRegistry, Metrics] = weakref.WeakKeyDictionary()

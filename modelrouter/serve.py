@@ -1,0 +1,153 @@
+"""Metrics over HTTP: as an ASGI application to mount, and as a small server of its own.
+
+Both are prometheus_client's applications (gzip, OpenMetrics, ``name[]``) behind three paths.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
+
+from prometheus_client import REGISTRY, CollectorRegistry, make_asgi_app, make_wsgi_app, start_http_server
+from prometheus_client.multiprocess import MultiProcessCollector
+
+from .errors import CannotListen, MetricsUnavailable
+from .metrics import Metrics, multiprocess
+
+if TYPE_CHECKING:
+    from wsgiref.simple_server import WSGIServer
+    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+__all__ = ["HEALTH_PATH", "METRICS_PATHS", "MetricsServer", "metrics_app", "start_metrics_server"]
+
+METRICS_PATHS = ("/api/v1/metrics", "/metrics")
+HEALTH_PATH = "/healthz"
+
+_TEXT = "text/plain; charset=utf-8"
+
+Scope: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
+Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+def metrics_app(*, registry: CollectorRegistry | None = None) -> ASGIApp:
+    """An ASGI application with the metrics: ``app.mount("/metrics", metrics_app())`` in FastAPI or Starlette.
+
+    It answers at `METRICS_PATHS` and `HEALTH_PATH`, and mounted in an application also at the path of its mount. In
+    multiprocess mode it shows all processes' series together. `registry`: the one that was given to `Router`.
+
+    Raises `MetricsUnavailable` as `Metrics.of` does, and when the directory of multiprocess mode is not there.
+    """
+    metrics: ASGIApp = make_asgi_app(_source(registry))
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":  # so that a server knows that there is nothing to start, stop or talk to
+            raise NotImplementedError(f"metrics are served over http, not over {scope['type']}")
+        path, root = scope["path"], scope.get("root_path", "").rstrip("/")
+        if root and path.startswith(root):
+            path = path.removeprefix(root)
+            if path in ("", "/"):
+                path = METRICS_PATHS[0]
+        answer = _answer(path)
+        if answer is None:
+            await metrics(scope, receive, send)
+            return
+        status, body = answer
+        headers = [(b"content-type", _TEXT.encode()), (b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": int(status[:3]), "headers": headers})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
+
+    return app
+
+
+def start_metrics_server(
+    port: int = 8000, host: str = "127.0.0.1", *, registry: CollectorRegistry | None = None
+) -> MetricsServer:
+    """Serve the metrics from a daemon thread until `close()` is called or the process ends.
+
+    The address is reachable from this machine alone unless `host` says otherwise (``0.0.0.0``: from every network that
+    the machine is on, with no password). Port 0 takes a free one: see `url`.
+
+    Raises `CannotListen`, which is an `OSError`, and `MetricsUnavailable` as `metrics_app` does.
+    """
+    source = _source(registry)
+    try:
+        server, thread = start_http_server(port, addr=host, registry=source)
+    except (OSError, OverflowError) as error:
+        taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise CannotListen(host=host, port=port, reason=reason, taken=taken) from error
+    server.set_app(_routed(make_wsgi_app(source)))
+    return MetricsServer(server, thread.join, host)
+
+
+class MetricsServer:
+    """A running server of metrics. As a context manager it is closed at the end."""
+
+    def __init__(self, server: WSGIServer, join: Callable[[], None], host: str) -> None:
+        self._server = server
+        self._join = join
+        self.host = host
+        self.port = server.server_port
+
+    @property
+    def url(self) -> str:
+        """Where the metrics are: ``http://127.0.0.1:8000/api/v1/metrics``."""
+        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}{METRICS_PATHS[0]}"
+
+    def close(self) -> None:
+        """Stop serving and give the port back; again: nothing."""
+        self._server.shutdown()
+        self._join()
+        self._server.server_close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<MetricsServer {self.url}>"
+
+
+def _source(registry: CollectorRegistry | None) -> CollectorRegistry:
+    """The registry to show."""
+    Metrics.of(registry)  # so that the names are there before the first call
+    variable = multiprocess()
+    if variable is None:
+        return REGISTRY if registry is None else registry
+    collected = CollectorRegistry()
+    try:
+        MultiProcessCollector(collected)  # type: ignore[no-untyped-call]
+    except ValueError as error:
+        raise MetricsUnavailable(
+            f"{variable} is {os.environ[variable]!r}, which is not a directory.",
+            "Create it, empty, before the processes start, or unset the variable.",
+        ) from error
+    return collected
+
+
+def _answer(path: str) -> tuple[str, bytes] | None:
+    """Status and text for every path but that of the metrics."""
+    path = path.rstrip("/")
+    if path in METRICS_PATHS:
+        return None
+    if path == HEALTH_PATH:
+        return "200 OK", b"ok\n"
+    return "404 Not Found", f"Metrics are at {' and '.join(METRICS_PATHS)}, health at {HEALTH_PATH}.\n".encode()
+
+
+def _routed(metrics: WSGIApplication) -> WSGIApplication:
+    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        answer = _answer(environ["PATH_INFO"])
+        if answer is None:
+            return metrics(environ, start_response)
+        status, body = answer
+        start_response(status, [("Content-Type", _TEXT), ("Content-Length", str(len(body)))])
+        return [b"" if environ["REQUEST_METHOD"] == "HEAD" else body]
+
+    return app
