@@ -1,0 +1,203 @@
+"""What every test stands on: a clean environment, a directory of its own, servers on loopback, no way off them."""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Protocol
+
+import pytest
+import yaml
+from llmock.testing import LLMockServer
+from servers import Llmock, ScriptedServer, never_accepts, refused_port
+
+CANARY = "sk-canary-0123456789abcdef"
+"""The key of every provider in tests: whatever shows it has leaked a key."""
+
+_MATTERS = re.compile(
+    r"API_KEY|API_BASE|BASE_URL|LLM_|(^|_)(ACCESS|AUTH|SECRET)_|"
+    r"^(ANTHROPIC|AWS|AZURE|CACHE|DSPY|GEMINI|GOOGLE|LITELLM|LLMOCK|MODELROUTER|OLLAMA|OPENAI|PROMETHEUS|VERTEX)",
+    re.IGNORECASE,
+)
+"""Variables that could change what a test sees, or spend somebody's money."""
+
+_LIBRARIES = ("HF_", "LITELLM_", "TIKTOKEN_")
+"""Variables that the door sets once, before LiteLLM is imported; LiteLLM looks at some later."""
+
+strayed: list[str] = []
+"""Where the test at hand tried to connect to beyond this machine."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # A warning of LiteLLM's own that became an error in the middle of a call would look like the provider's failure.
+    for theirs in ("Item '.*' on TypedDict class:UserWarning", "Accessing the 'model_:DeprecationWarning"):
+        config.addinivalue_line("filterwarnings", f"ignore:{theirs}")
+    for name in [name for name in os.environ if _MATTERS.search(name)]:
+        del os.environ[name]
+    # Servers of the tests are reached directly, also where the machine reaches the world through a proxy.
+    for name in ("NO_PROXY", "no_proxy"):
+        os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1", "localhost"]))
+    sys.addaudithook(_stay_home)
+
+
+def _stay_home(event: str, arguments: tuple[Any, ...]) -> None:
+    """Refuses every connection that would leave this machine, whichever library tries."""
+    if event != "socket.connect" or not isinstance(arguments[1], tuple):
+        return
+    host = str(arguments[1][0])
+    try:
+        near = ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        near = host == "localhost"
+    if not near:
+        strayed.append(host)
+        raise ConnectionRefusedError(f"a test tried to reach {host}")
+
+
+@pytest.fixture(autouse=True)
+def surroundings(tmp_path: Path) -> Iterator[Path]:
+    """An empty working directory, and an environment in which no provider is set up; both are put back afterwards."""
+    before, home = dict(os.environ), Path.cwd()
+    work = tmp_path / "work"
+    work.mkdir()
+    os.chdir(work)
+    os.environ["MODELROUTER_STATE_DIR"] = str(tmp_path / "state")
+    strayed.clear()
+    # A fresh metrics registry and default router belong here, before the test ...
+    yield work
+    # ... and are closed here, after it.
+    os.chdir(home)
+    kept = {name: value for name, value in os.environ.items() if name.startswith(_LIBRARIES)}
+    os.environ.clear()
+    os.environ.update(before | kept)
+    assert not strayed, f"the test tried to leave this machine: {strayed}"
+
+
+@pytest.fixture
+def keys(monkeypatch: pytest.MonkeyPatch) -> str:
+    """OPENAI_API_KEY and ANTHROPIC_API_KEY are set, to the canary."""
+    for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY"):
+        monkeypatch.setenv(name, CANARY)
+    return CANARY
+
+
+@pytest.fixture
+def needs_program() -> Callable[[str], str]:
+    """Finds a program that is not a Python package. Without it a test is skipped, but fails on CI."""
+
+    def find(name: str) -> str:
+        path = shutil.which(name)
+        if path is None:
+            reason = f"the program {name!r} is not installed here"
+            (pytest.fail if os.environ.get("CI", "").lower() in ("1", "true") else pytest.skip)(reason)
+        return path
+
+    return find
+
+
+# -- servers: started once, when first needed, and reset for each test
+
+
+@pytest.fixture(scope="session")
+def _scripted_server() -> Iterator[ScriptedServer]:
+    with ScriptedServer() as server:
+        yield server
+
+
+@pytest.fixture
+def server(_scripted_server: ScriptedServer) -> Iterator[ScriptedServer]:
+    """OpenAI, Anthropic and Ollama as scripted, with a ledger."""
+    _scripted_server.reset()
+    yield _scripted_server
+    _scripted_server.reset()  # so that nothing hangs on into the next test
+
+
+@pytest.fixture(scope="session")
+def llmock_server() -> Iterator[LLMockServer]:
+    with LLMockServer() as server:
+        yield server
+
+
+@pytest.fixture
+def llmock(llmock_server: LLMockServer) -> Llmock:
+    """llmock, without the environment variables that its own fixture of this name sets."""
+    handle = Llmock(llmock_server)
+    handle.reset()
+    return handle
+
+
+@pytest.fixture
+def refused() -> Iterator[str]:
+    """An address that refuses connections."""
+    with refused_port() as port:
+        yield f"http://127.0.0.1:{port}"
+
+
+@pytest.fixture
+def unaccepted() -> Iterator[str]:
+    """An address where a connection is never made and never refused."""
+    with never_accepts() as port:
+        yield f"http://127.0.0.1:{port}"
+
+
+# -- the catalog
+
+
+class WriteCatalog(Protocol):
+    """`default` and further keywords are the module ``default``, whose chain is all of `models` unless given."""
+
+    def __call__(
+        self,
+        models: Mapping[str, Mapping[str, Any]],
+        *,
+        chain: Sequence[str] | None = None,
+        modules: Mapping[str, Mapping[str, Any]] | None = None,
+        aliases: Mapping[str, str] | None = None,
+        providers: Mapping[str, Mapping[str, Any]] | None = None,
+        **default: Any,
+    ) -> Path: ...
+
+
+@pytest.fixture
+def catalog(surroundings: Path) -> WriteCatalog:
+    """Writes ``config/models.yaml`` where the test works: ``catalog({"a": server.openai("gpt-x")}, retries=0)``."""
+
+    def write(
+        models: Mapping[str, Mapping[str, Any]],
+        *,
+        chain: Sequence[str] | None = None,
+        modules: Mapping[str, Mapping[str, Any]] | None = None,
+        aliases: Mapping[str, str] | None = None,
+        providers: Mapping[str, Mapping[str, Any]] | None = None,
+        **default: Any,
+    ) -> Path:
+        content: dict[str, Any] = {"providers": providers, "models": dict(models), "aliases": aliases}
+        content["modules"] = {"default": {"chain": list(chain or models), **default}, **(modules or {})}
+        path = surroundings / "config" / "models.yaml"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(yaml.safe_dump({key: value for key, value in content.items() if value}, sort_keys=False))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def bare_litellm() -> Iterator[ModuleType]:
+    """LiteLLM itself, for tests of what it does by itself; kept from fetching its price map."""
+    os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
+    import litellm
+
+    litellm.suppress_debug_info = True
+    # Its synchronous calls make an event loop for the thread when there is none, and nobody closes that one.
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield litellm
+    asyncio.set_event_loop(None)
+    loop.close()

@@ -1,0 +1,49 @@
+"""Addresses where nobody answers."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+__all__ = ["never_accepts", "refused_port"]
+
+
+@contextmanager
+def refused_port() -> Iterator[int]:
+    """A loopback port that refuses connections: bound, so that nobody else gets it, but never listening."""
+    with socket.socket() as bound:
+        bound.bind(("127.0.0.1", 0))
+        yield bound.getsockname()[1]
+
+
+@contextmanager
+def never_accepts() -> Iterator[int]:
+    """A loopback port whose queue of connections is full: the next one neither succeeds nor fails."""
+    with ExitStack() as sockets:
+        listening = sockets.enter_context(socket.socket())
+        listening.bind(("127.0.0.1", 0))
+        listening.listen(0)
+        port = listening.getsockname()[1]
+        for _ in range(64):
+            filler = sockets.enter_context(socket.socket())
+            filler.setblocking(False)
+            if not _connects(filler, port):
+                break
+        else:
+            raise RuntimeError("this system took 64 connections into a queue of none")
+        yield port
+
+
+def _connects(filler: socket.socket, port: int, patience: float = 0.05) -> bool:
+    """Whether the connection is made within `patience` seconds; on loopback one that can be made is made at once."""
+    until = time.monotonic() + patience
+    while True:
+        code = filler.connect_ex(("127.0.0.1", port))
+        if code in (0, errno.EISCONN):
+            return True
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.01)
