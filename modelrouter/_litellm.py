@@ -1,0 +1,362 @@
+"""The one door to LiteLLM: load it quietly, send one request, classify what comes back, look into its tables.
+
+LiteLLM takes seconds to import, so nothing here does it before `load`. Each attempt is one request: no retries,
+fallbacks, cache, callbacks or cost calculation of LiteLLM's are used, because modelrouter decides, remembers and meters
+by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import datetime
+import functools
+import logging
+import os
+import threading
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import SecretStr
+
+from . import _loop, settings
+from ._classify import classify
+from .pricing import row_of
+from .types import Failure, Kind, Reply, Request, Target, ToolCall, Usage
+
+__all__ = ["asend", "context_window", "lacks", "load", "loaded", "rows"]
+
+_BEFORE_IMPORT = {
+    # No fetching of price maps and headers at import, no reading of the project's .env behind our back, no noise.
+    "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+    "LITELLM_LOCAL_ANTHROPIC_BETA_HEADERS": "true",
+    "LITELLM_OFFLINE_MODE": "true",
+    "LITELLM_MODE": "PRODUCTION",
+}
+
+_SAMPLING = frozenset(("temperature", "top_p", "top_k", "min_p", "frequency_penalty", "presence_penalty", "seed"))
+"""What may be left out for a model that does not take it; everything else that was asked for is a requirement."""
+
+_ALWAYS_TAKEN = frozenset(
+    "max_tokens max_completion_tokens stop user metadata extra_headers extra_body additional_drop_params "
+    "allowed_openai_params api_version".split()
+)
+
+_lock = threading.Lock()
+_litellm: Any = None
+_rows: Mapping[str, Mapping[str, Any]] = {}
+
+
+def loaded() -> bool:
+    """Whether LiteLLM is imported, so that its tables can be asked."""
+    return _litellm is not None
+
+
+def load() -> None:
+    """Import LiteLLM, once, without letting it fetch, print or read files of the project. Takes seconds the first
+    time."""
+    global _litellm, _rows
+    if _litellm is not None:
+        return
+    with _lock:
+        if loaded():
+            return
+        settings.export_dotenv()
+        for name, value in _BEFORE_IMPORT.items():
+            os.environ.setdefault(name, value)
+        import litellm
+
+        litellm.suppress_debug_info = True  # its banner goes to stdout
+        litellm.telemetry = False
+        litellm.disable_hf_tokenizer_download = True
+        if "LITELLM_LOG" not in os.environ:
+            # Failures of our calls are told once, by us.
+            for noisy in ("LiteLLM", "LiteLLM Router"):
+                logging.getLogger(noisy).setLevel(logging.ERROR)
+        # As shipped: what is registered later is about deployments, and not LiteLLM's knowledge of models.
+        _rows = dict(litellm.model_cost)
+        _litellm = litellm
+
+
+async def asend(target: Target, request: Request, *, key: SecretStr | None, within: float) -> Reply | Failure:
+    """Send one request and wait for the whole answer, `within` seconds at most; then the connection is closed.
+
+    Never raises but for cancellation. Needs `load` first.
+    """
+    try:
+        async with asyncio.timeout(within):
+            arguments = _arguments(target, request, key, within)
+            response = await _litellm.acompletion(**arguments, **await _client(arguments), **_quiet(target))
+    except TimeoutError:
+        return Failure(Kind.TIMEOUT, f"timeout after {within:.3g} s", raised="TimeoutError")
+    except Exception as error:  # noqa: BLE001 - providers' clients raise whatever they like; all of it is a failure
+        return _failure(error, target, key)
+    return _reply(response)
+
+
+def _failure(error: Exception, target: Target, key: SecretStr | None) -> Failure:
+    secrets = settings.secret_values()
+    if key is not None and key.get_secret_value():
+        secrets.append(key.get_secret_value())
+    return classify(error, target, secrets)
+
+
+def _arguments(target: Target, request: Request, key: SecretStr | None, within: float) -> dict[str, Any]:
+    """The keyword arguments of LiteLLM's completion."""
+    arguments: dict[str, Any] = dict(request.params)
+    required = {name for name in arguments if name not in _SAMPLING}
+    arguments |= {
+        "model": target.litellm_model,
+        # LiteLLM rewrites messages in place for some providers; the next model needs them as they were.
+        "messages": copy.deepcopy(list(request.messages)),
+        "timeout": within,
+        "max_retries": 0,
+        # Of what a model does not take, LiteLLM drops sampling parameters alone: `lacks` has seen to the others.
+        "drop_params": True,
+    }
+    if target.api_base is not None:
+        arguments["api_base"] = target.api_base
+    if key is not None:
+        arguments["api_key"] = key.get_secret_value()
+    elif target.provider in ("openai", "anthropic"):
+        # A server of one's own that wants no key; the clients refuse to start without one.
+        arguments["api_key"] = "none"
+    if target.provider == "anthropic" and not required & {"max_tokens", "max_completion_tokens"}:
+        # Anthropic demands a limit, and LiteLLM sends 128,000 for a model that it does not know.
+        arguments["max_tokens"] = 4096
+    if forced := [name for name in _needs(request) if target.supports.get(name) and name in arguments]:
+        arguments["allowed_openai_params"] = [*arguments.get("allowed_openai_params", ()), *forced]
+    if "tools" in arguments:
+        # 1.106.2 imports the optional package mcp for any call with tools, unless told not to.
+        arguments["_skip_mcp_handler"] = True
+    if target.provider == "ollama":
+        _register_ollama(target.litellm_model)
+    return arguments
+
+
+@functools.cache
+def _register_ollama(litellm_model: str) -> None:
+    # For a model that is not in its map LiteLLM asks Ollama twice more (/api/show) with every call.
+    if litellm_model not in _litellm.model_cost:
+        _litellm.register_model(
+            {
+                litellm_model: {
+                    "litellm_provider": "ollama_chat",
+                    "mode": "chat",
+                    "input_cost_per_token": 0.0,
+                    "output_cost_per_token": 0.0,
+                    "supports_function_calling": True,
+                }
+            }
+        )
+
+
+class _Clients:
+    """The connections of one event loop: LiteLLM's handler, and OpenAI's clients on top of its pool."""
+
+    def __init__(self) -> None:
+        from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
+
+        self.handler: Any = AsyncHTTPHandler()
+        self._openai: dict[tuple[str | None, str], Any] = {}
+
+    def openai(self, api_base: str | None, api_key: str) -> Any:
+        if (client := self._openai.get((api_base, api_key))) is None:
+            from openai import AsyncOpenAI
+
+            client = AsyncOpenAI(api_key=api_key, base_url=api_base, max_retries=0, http_client=self.handler.client)
+            self._openai[api_base, api_key] = client
+        return client
+
+    async def close(self) -> None:
+        await self.handler.close()
+
+
+_clients = _loop.PerLoop(_Clients, _Clients.close)
+
+
+async def _client(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """A client of our own for the providers that take one: LiteLLM never closes those that it makes for a loop."""
+    provider = arguments["model"].partition("/")[0]
+    if provider in ("anthropic", "ollama_chat"):
+        return {"client": (await _clients.get()).handler}
+    if provider == "openai" and "api_key" in arguments:
+        return {"client": (await _clients.get()).openai(arguments.get("api_base"), arguments["api_key"])}
+    return {}
+
+
+def _quiet(target: Target) -> dict[str, Any]:
+    """A logging object that does nothing: LiteLLM's callbacks, cost calculation and logging stay off our own calls.
+
+    Where other code has hooked into LiteLLM in a way that this would bypass, the plain call is made.
+    """
+    if any(getattr(_litellm, name) for name in _SWITCHES) or any(map(_foreign, _CALLBACKS)):
+        return {}
+    quiet = _quiet_logging()(
+        model=target.litellm_model,
+        messages=[],
+        stream=False,
+        call_type="acompletion",
+        start_time=datetime.datetime.now(),  # noqa: DTZ005 - LiteLLM's own are naive, and it subtracts them
+        litellm_call_id="modelrouter",
+        function_id="",
+        kwargs={},
+    )
+    return {"litellm_logging_obj": quiet}
+
+
+_SWITCHES = ("cache", "max_budget", "pre_call_rules", "post_call_rules", "custom_provider_map")
+_CALLBACKS = (
+    "callbacks",
+    "input_callback",
+    "success_callback",
+    "failure_callback",
+    "_async_success_callback",
+    "_async_failure_callback",
+)
+
+
+def _foreign(name: str) -> bool:
+    """Whether a list of LiteLLM's callbacks has one that wants to hear of our calls. A `litellm.Router` puts its own
+    there, which pass over calls that are not its own."""
+    return any(
+        not isinstance(getattr(callback, "__self__", None), _litellm.Router) for callback in getattr(_litellm, name)
+    )
+
+
+@functools.cache
+def _quiet_logging() -> type[Any]:
+    from litellm.litellm_core_utils.litellm_logging import Logging
+
+    def nothing(self: Any, *args: Any, **kwargs: Any) -> None:
+        """Take what LiteLLM reports about a call, and keep nothing."""
+
+    async def anothing(self: Any, *args: Any, **kwargs: Any) -> None:
+        """The same, awaited."""
+
+    return type(
+        "QuietLogging",
+        (Logging,),
+        {
+            "pre_call": nothing,
+            "post_call": nothing,
+            "success_handler": nothing,
+            "failure_handler": nothing,
+            "async_success_handler": anothing,
+            "async_failure_handler": anothing,
+            "handle_sync_success_callbacks_for_async_calls": nothing,
+            "response_cost_calculator": nothing,
+            "_response_cost_calculator_async": anothing,
+            "claim_async_success_log": lambda _: False,
+        },
+    )
+
+
+def _reply(response: Any) -> Reply:
+    choice = response.choices[0] if response.choices else None
+    message = choice.message if choice is not None else None
+    calls = tuple(
+        ToolCall(call.id or "", call.function.name or "", call.function.arguments or "")
+        for call in (getattr(message, "tool_calls", None) or ())
+    )
+    extra = getattr(message, "provider_specific_fields", None) or {}
+    refused = bool(getattr(message, "refusal", None) or extra.get("refusal"))
+    text = (message.content if message is not None else None) or ""
+    return Reply(
+        text=text,
+        usage=_usage(getattr(response, "usage", None)),
+        finish_reason="content_filter" if refused and not text else getattr(choice, "finish_reason", None),
+        tool_calls=calls,
+        response=response,
+    )
+
+
+def _usage(usage: Any) -> Usage | None:
+    """Tokens as modelrouter counts them. LiteLLM gives (0, 0) when the provider said nothing; no real prompt has 0
+    tokens."""
+    if usage is None or not (usage.prompt_tokens or usage.completion_tokens):
+        return None
+    prompt = getattr(usage, "prompt_tokens_details", None)
+    completion = getattr(usage, "completion_tokens_details", None)
+    return Usage(
+        input_tokens=usage.prompt_tokens or 0,
+        output_tokens=usage.completion_tokens or 0,
+        cache_read_tokens=getattr(prompt, "cached_tokens", None) or 0,
+        cache_write_tokens=getattr(usage, "cache_creation_input_tokens", None) or 0,
+        reasoning_tokens=getattr(completion, "reasoning_tokens", None) or 0,
+    )
+
+
+# LiteLLM's tables
+
+
+def rows() -> Mapping[str, Mapping[str, Any]]:
+    """LiteLLM's bundled map of prices and abilities, as shipped; empty until `load`."""
+    return _rows
+
+
+def _row(target: Target) -> Mapping[str, Any] | None:
+    found = row_of(_rows, target.litellm_model)
+    return found[1] if found is not None else None
+
+
+def context_window(target: Target) -> int | None:
+    """The largest prompt in tokens: the catalog's, else the bundled map's."""
+    if target.context_window is not None:
+        return target.context_window
+    row = _row(target)
+    size = row.get("max_input_tokens") if row is not None else None
+    return size if isinstance(size, int) else None
+
+
+def _needs(request: Request) -> tuple[str, ...]:
+    """Which of the abilities that models differ in the request asks for."""
+    needs = [name for name in ("tools", "response_format") if request.params.get(name)]
+    if any(
+        isinstance(message.get("content"), list) and any(part.get("type") == "image_url" for part in message["content"])
+        for message in request.messages
+    ):
+        needs.append("images")
+    return tuple(needs)
+
+
+_ABILITY_COLUMNS = {"tools": "supports_function_calling", "images": "supports_vision"}
+
+
+def lacks(target: Target, request: Request) -> str | None:
+    """What the request needs and the model is known not to have: ``takes no images``. Unknown counts as able.
+
+    The catalog's ``supports`` decides; then LiteLLM's tables, once it is loaded.
+    """
+    row = _row(target) if target.own_address else None
+    for need in _needs(request):
+        able = target.supports.get(need)
+        if able is None and row is not None and (column := _ABILITY_COLUMNS.get(need)) is not None:
+            able = bool(row.get(column))
+        if able is False:
+            return f"it takes no {need}"
+    if not loaded():
+        return None
+    taken = _taken(target.litellm_model)
+    if taken is None:
+        return None
+    for name in request.params:
+        known = name in _openai_params() and name not in _SAMPLING and name not in _ALWAYS_TAKEN
+        if known and name not in taken and not target.supports.get(name):
+            return f"it takes no {name}"
+    return None
+
+
+@functools.lru_cache(maxsize=4096)
+def _taken(litellm_model: str) -> frozenset[str] | None:
+    """The OpenAI parameters that LiteLLM can pass to this model, or None when it does not say."""
+    provider, _, bare = litellm_model.partition("/")
+    taken = _litellm.get_supported_openai_params(model=bare, custom_llm_provider=provider)
+    return frozenset(taken) if taken is not None else None
+
+
+@functools.cache
+def _openai_params() -> frozenset[str]:
+    from litellm.constants import DEFAULT_CHAT_COMPLETION_PARAM_VALUES
+
+    return frozenset(DEFAULT_CHAT_COMPLETION_PARAM_VALUES)

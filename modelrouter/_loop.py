@@ -1,0 +1,136 @@
+"""Event loops: one on a thread of its own for synchronous calls, and things that live and die with a loop.
+
+A synchronous attempt has to end when its time is up, and its socket with it. A blocking call on a worker thread can
+only be
+abandoned: a server that sends a byte a second keeps that thread and its socket for ever. A task can be cancelled, which
+closes the connection; so synchronous callers use the same asynchronous door as the others, and wait for it here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import threading
+import weakref
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from typing import Any, Generic, TypeVar
+
+__all__ = ["PerLoop", "run", "stop"]
+
+T = TypeVar("T")
+
+
+class _Background:
+    """An event loop that runs on a daemon thread until it is stopped."""
+
+    def __init__(self) -> None:
+        self._ready = threading.Event()
+        self._thread = threading.Thread(target=self._main, name="modelrouter-loop", daemon=True)
+        self._thread.start()
+        self._ready.wait()
+
+    def _main(self) -> None:
+        asyncio.run(self._until_stopped())
+
+    async def _until_stopped(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self._stopped = asyncio.Event()
+        self._ready.set()
+        await self._stopped.wait()
+
+    def is_mine(self) -> bool:
+        return threading.current_thread() is self._thread
+
+    def stop(self) -> None:
+        """End the loop: what still runs on it is cancelled, generators are closed. Waits two seconds at most."""
+        self.loop.call_soon_threadsafe(self._stopped.set)
+        self._thread.join(2)
+
+
+_lock = threading.Lock()
+_background: _Background | None = None
+_hooked = False
+
+
+_inherited: list[_Background] = []
+
+
+def _after_fork() -> None:
+    # The child has no thread behind the parent's loop, and the lock may have been held. The loop is kept all the same:
+    # collecting it would complain of sockets that are the parent's to close.
+    global _background, _lock
+    if _background is not None:
+        _inherited.append(_background)
+    _background, _lock = None, threading.Lock()
+
+
+def _current() -> _Background:
+    global _background, _hooked
+    with _lock:
+        if _background is None:
+            _background = _Background()
+            if not _hooked:
+                os.register_at_fork(after_in_child=_after_fork)
+                atexit.register(stop)
+                _hooked = True
+        return _background
+
+
+def run(coroutine: Coroutine[Any, Any, T]) -> T:
+    """Run `coroutine` on the background loop, in the caller's context variables, and wait for it.
+
+    When the wait is interrupted (Ctrl-C), the coroutine is cancelled.
+    """
+    background = _current()
+    if background.is_mine():
+        coroutine.close()
+        raise RuntimeError(
+            "a synchronous call was made from modelrouter's own event loop: use the asynchronous one there"
+        )
+    future = asyncio.run_coroutine_threadsafe(coroutine, background.loop)
+    try:
+        return future.result()
+    finally:
+        future.cancel()
+
+
+def stop() -> None:
+    """End the background loop, if it runs. The next synchronous call starts a new one."""
+    global _background
+    with _lock:
+        background, _background = _background, None
+    if background is not None:
+        background.stop()
+
+
+class PerLoop(Generic[T]):
+    """One thing per event loop, made at its first use there and closed when the loop shuts down.
+
+    It is held by an asynchronous generator: `asyncio.run` closes those that are left before it closes the loop, and a
+    loop that somebody else runs does so in ``shutdown_asyncgens``.
+    """
+
+    def __init__(self, make: Callable[[], T], close: Callable[[T], Awaitable[None]]) -> None:
+        self._make = make
+        self._close = close
+        self._held: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[T, AsyncGenerator[T, None]]]
+        self._held = weakref.WeakKeyDictionary()
+
+    async def get(self) -> T:
+        """The running loop's own."""
+        loop = asyncio.get_running_loop()
+        if (held := self._held.get(loop)) is None:
+            thing = self._make()
+            keeper = self._keep(thing, weakref.ref(loop))
+            held = self._held[loop] = (thing, keeper)
+            await anext(keeper)
+        return held[0]
+
+    async def _keep(self, thing: T, loop: weakref.ref[asyncio.AbstractEventLoop]) -> AsyncGenerator[T, None]:
+        try:
+            yield thing
+        finally:
+            if (ended := loop()) is not None:
+                self._held.pop(ended, None)
+            await self._close(thing)
