@@ -1,0 +1,1 @@
+"""What modelrouter costs, as ratios taken in one run: ``make bench``."""
