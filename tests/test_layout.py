@@ -1,0 +1,171 @@
+"""The shape of the package: who may import whom, how little an import costs, what is in the wheel and in the lock."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import symtable
+import sys
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+import modelrouter
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "modelrouter"
+
+FLOORS = {
+    "_schema": 0,
+    "_wording": 0,
+    "_yaml": 0,
+    "errors": 0,
+    "types": 0,
+    "_checks": 1,
+    "_classify": 1,
+    "_loop": 1,
+    "_names": 1,
+    "pricing": 1,
+    "request": 1,
+    "settings": 1,
+    "store": 1,
+    "_embedded_server": 2,
+    "_render": 2,
+    "_litellm": 2,
+    "cache": 2,
+    "catalog": 2,
+    "metrics": 2,
+    "callback": 3,
+    "embedded": 3,
+    "live": 3,
+    "plan": 3,
+    "serve": 3,
+    "_check": 4,
+    "router": 4,
+    "_asking": 5,
+    "_listings": 5,
+    "demo": 5,
+    "dspy": 5,
+    "pipeline": 5,
+    "providers": 5,
+    "testing": 5,
+    "cli": 6,
+    "__main__": 7,
+    "__init__": 8,
+}
+"""``__init__`` is above all: inside the package, a name is taken from the file that defines it."""
+
+GUARDED = {"litellm": {"_litellm", "callback"}, "dspy": {"dspy", "pipeline"}}
+"""Libraries that change every week or load for seconds, and the only files that may import each."""
+
+FILES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for path in sorted(PACKAGE.rglob("*.py"))}
+each_file = pytest.mark.parametrize("name", FILES)
+
+
+def imports(name: str) -> Iterator[tuple[int, str]]:
+    """The line and the dotted name of all that a file imports at run time, inside functions too."""
+
+    def walk(node: ast.AST) -> Iterator[tuple[int, str]]:
+        match node:
+            case ast.If(test=ast.Name(id="TYPE_CHECKING")):
+                for other in node.orelse:
+                    yield from walk(other)
+            case ast.Import():
+                yield from ((node.lineno, alias.name) for alias in node.names)
+            case ast.ImportFrom():
+                source = ".".join(filter(None, ["modelrouter" if node.level else None, node.module]))
+                yield from ((node.lineno, f"{source}.{alias.name}") for alias in node.names)
+            case _:
+                for child in ast.iter_child_nodes(node):
+                    yield from walk(child)
+
+    return walk(ast.parse(FILES[name].read_text()))
+
+
+@each_file
+def test_a_file_imports_only_from_the_floors_below_its_own(name: str) -> None:
+    assert name in FLOORS, f"modelrouter/{name}.py has no floor: give it one in FLOORS, above all that it imports"
+    floor = FLOORS[name]
+    wrong = []
+    for line, imported in imports(name):
+        package, _, rest = imported.partition(".")
+        home = rest.partition(".")[0]
+        below = FLOORS.get(home, FLOORS["__init__"])  # no file of ours: a name taken from the package itself
+        if package == "modelrouter" and below >= floor:
+            wrong.append(f"modelrouter/{name}.py:{line} (floor {floor}) imports {imported} (floor {below})")
+    assert not wrong, "\n".join(wrong)
+
+
+@each_file
+def test_only_the_files_at_the_door_import_litellm_and_dspy(name: str) -> None:
+    wrong = [
+        f"modelrouter/{name}.py:{line} imports {imported}"
+        for line, imported in imports(name)
+        if name not in GUARDED.get(imported.partition(".")[0], {name})
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+@each_file
+def test_all_is_sorted_and_names_what_is_there(name: str) -> None:
+    source = FILES[name].read_text()
+    literals = [
+        ast.literal_eval(node.value)
+        for node in ast.parse(source).body
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__"
+    ]
+    for names in literals:
+        # Constants, classes, the rest: as ruff sorts them.
+        assert names == sorted(names, key=lambda n: (not n.isupper(), not n[0].isupper(), n))
+        defined = {s.get_name() for s in symtable.symtable(source, name, "exec").get_symbols() if s.is_local()}
+        assert set(names) <= defined, f"not defined: {sorted(set(names) - defined)}"
+
+
+def test_every_public_name_is_loaded_when_it_is_used() -> None:
+    assert set(modelrouter.__all__) <= set(dir(modelrouter))
+    for name in modelrouter.__all__:
+        assert getattr(modelrouter, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'complet'"):
+        modelrouter.complet  # type: ignore[attr-defined]  # noqa: B018
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    heavy = {"diskcache", "dspy", "httpx", "litellm", "openai", "prometheus_client", "pydantic", "typer", "yaml"}
+    script = "import sys, modelrouter; print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    loaded = set(run.stdout.split())
+    assert "modelrouter" in loaded
+    assert not heavy & loaded
+
+
+def test_the_wheel_has_the_catalog_and_the_types_and_nothing_else_of_ours(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(build, cwd=ROOT, check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as archive:
+        assert {name for name in archive.namelist() if ".dist-info/" not in name} == {
+            *(path.relative_to(ROOT).as_posix() for path in FILES.values()),
+            "modelrouter/models.schema.json",
+            "modelrouter/models.yaml",
+            "modelrouter/py.typed",
+        }
+        assert archive.read("modelrouter/models.yaml") == (ROOT / "config/models.yaml").read_bytes()
+
+
+def test_the_lock_has_what_pyproject_asks_for() -> None:
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    project = pyproject["project"]
+    wanted = [
+        *pyproject["build-system"]["requires"],
+        *project["dependencies"],
+        *(line for lines in project["optional-dependencies"].values() for line in lines),
+        *(line for lines in pyproject["dependency-groups"].values() for line in lines),
+    ]
+    locked = dict(re.findall(r"^([a-z0-9-]+)==(\S+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE))
+    stale = [line for line in wanted if (need := Requirement(line)) and locked.get(need.name, "") not in need.specifier]
+    assert not stale, f"requirements.lock is behind pyproject.toml, run 'make lock': {stale}"
