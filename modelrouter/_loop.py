@@ -1,9 +1,9 @@
 """Event loops: one on a thread of its own for synchronous calls, and things that live and die with a loop.
 
 A synchronous attempt has to end when its time is up, and its socket with it. A blocking call on a worker thread can
-only be
-abandoned: a server that sends a byte a second keeps that thread and its socket for ever. A task can be cancelled, which
-closes the connection; so synchronous callers use the same asynchronous door as the others, and wait for it here.
+only be abandoned: a server that sends a byte a second keeps that thread and its socket for ever. A task can be
+cancelled, which closes the connection; so synchronous callers use the same asynchronous door as the others, and wait
+for it here.
 """
 
 from __future__ import annotations
@@ -51,8 +51,6 @@ class _Background:
 _lock = threading.Lock()
 _background: _Background | None = None
 _hooked = False
-
-
 _inherited: list[_Background] = []
 
 
