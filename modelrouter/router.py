@@ -45,8 +45,8 @@ class _World:
     """What a plan may ask: keys, LiteLLM's tables, prices."""
 
     def obstacle(self, target: Target, request: Request) -> Obstacle | None:
-        if target.key_required and target.key_env is not None and settings.secret(target.key_env) is None:
-            return Obstacle(Kind.MISSING_KEY, f"{target.key_env} is not set", target.key_env)
+        if (variable := settings.missing_key(target)) is not None:
+            return Obstacle(Kind.MISSING_KEY, f"{variable} is not set", variable)
         if target.provider == "embedded" and (missing := embedded.present(gguf=settings.gguf())) is not None:
             return Obstacle(Kind.NOT_FOUND, missing)
         if (why := door.lacks(target, request)) is not None:

@@ -21,13 +21,14 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from ._wording import what_is_wrong
 from .errors import InvalidEnvironment, nearest
-from .types import Environment, Overrides, Problem
+from .types import Environment, Overrides, Problem, Target
 
 __all__ = [
     "DOTENV",
     "config_path",
     "export_dotenv",
     "gguf",
+    "missing_key",
     "read",
     "secret",
     "secret_values",
@@ -210,6 +211,13 @@ def secret(name: str) -> SecretStr | None:
     _asked.add(name)
     value = (_value(name) or "").strip()  # a line break at the end, as files of secrets have it, breaks the header
     return SecretStr(value) if value else None
+
+
+def missing_key(target: Target) -> str | None:
+    """The variable of the key without which the model is not called, when it is not set."""
+    if target.key_required and target.key_env is not None and secret(target.key_env) is None:
+        return target.key_env
+    return None
 
 
 def secret_values() -> list[str]:

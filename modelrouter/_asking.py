@@ -1,0 +1,97 @@
+"""How the command line asks: LiteLLM loaded visibly, and a model on this machine where nothing at all is set up."""
+
+from __future__ import annotations
+
+import gc
+from typing import Any
+
+from . import _litellm as door
+from . import embedded, settings
+from ._render import Screen
+from .catalog import Catalog
+from .errors import AllModelsFailed
+from .request import build
+from .router import Router
+from .types import Completion, Kind, Resolved
+
+__all__ = ["Asker", "load"]
+
+_PATIENCE = {"timeout": 120.0, "deadline": 300.0}
+"""Seconds for the model on this machine: it makes 2 tokens a second when the machine is busy."""
+
+
+def load(screen: Screen) -> None:
+    """Load LiteLLM, and say so on a terminal: it takes seconds."""
+    if door.loaded():
+        return
+    # What it makes at import stays to the end; to look through that for garbage, at exit once more, costs a second.
+    gc.disable()
+    try:
+        with screen.busy("Loading LiteLLM"):
+            door.load()
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
+class Asker:
+    """Asks the router; the model on this machine where, and only where, nothing at all is set up.
+
+    `small`: parameters for that model alone.
+    """
+
+    def __init__(self, screen: Screen, router: Router, *, small: dict[str, Any] | None = None) -> None:
+        self._screen = screen
+        self._router = router
+        self._small = _PATIENCE | (small or {})
+        self._embedded: str | None = None
+        """Its name, once it is clear that it has to answer."""
+
+    def ask(
+        self, prompt: str, *, module: str | None = None, model: list[str] | None = None, system: str | None = None
+    ) -> Completion:
+        """The answer. Raises what `Router.complete` does."""
+        if self._embedded is None:
+            build(prompt, None, system, {})  # a mistake is told before LiteLLM takes its time
+            resolved = self._router.catalog.resolve(module, model)
+            if not all(map(settings.missing_key, resolved.chain)):
+                load(self._screen)
+            try:
+                with self._screen.busy("Waiting for the answer"):
+                    return self._router.complete(prompt, module=module, model=model, system=system)
+            except AllModelsFailed as error:
+                if model is not None or not _nothing_is_set_up(self._router.catalog, resolved, error):
+                    raise
+                if (missing := embedded.present(gguf=settings.gguf())) is not None:
+                    error.add_note(f"With no key and no Ollama, a small model could answer, but {missing}")
+                    raise
+            self._embedded = _embedded_name(self._router.catalog)
+            self._screen.note(_better(resolved))
+        load(self._screen)
+        with self._screen.busy("The small model on this machine is writing"):
+            return self._router.complete(prompt, module=module, model=self._embedded, system=system, **self._small)
+
+
+def _nothing_is_set_up(catalog: Catalog, resolved: Resolved, error: AllModelsFailed) -> bool:
+    """Whether a user who has set up nothing made this call: no key for any model, nothing listening as Ollama, and a
+    chain that comes from the file, not from a variable with which somebody chose."""
+    return resolved.sources["chain"].startswith(f"{catalog.path}:") and all(
+        attempt.error_kind is Kind.MISSING_KEY
+        or (attempt.provider == "ollama" and attempt.error_kind is Kind.CONNECTION)
+        for attempt in error.attempts
+    )
+
+
+def _embedded_name(catalog: Catalog) -> str:
+    return next((name for name, target in catalog.models.items() if target.provider == "embedded"), "embedded/smollm2")
+
+
+def _better(resolved: Resolved) -> str:
+    """One line: that the small model answers, and what to set for a better one."""
+    keys = sorted({variable for target in resolved.chain if (variable := settings.missing_key(target))})
+    ways = [f"set {' or '.join(keys)} (.env is read)"] if keys else []
+    ways += ["start Ollama ('ollama serve')"] if any(target.provider == "ollama" for target in resolved.chain) else []
+    return (
+        "No key is set and no Ollama answers, so the small model on this machine does. "
+        f"For a better one {', or '.join(ways)}."
+    )

@@ -1,0 +1,244 @@
+"""What ``modelrouter check`` finds out: problems of the catalog, of the environment and of what both point at, and how
+long and how dear one call of each module can become."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from functools import cache
+from http.client import HTTPException
+from typing import Literal, TypeAlias
+
+from . import _litellm as door
+from . import embedded, pricing, settings
+from ._render import address
+from .catalog import Catalog
+from .errors import InvalidCatalog, InvalidEnvironment
+from .plan import PATIENCE
+from .types import ModuleSettings, Resolved, Target
+
+__all__ = ["Finding", "Level", "ModuleReport", "Report", "broken", "check", "max_tokens", "timeout"]
+
+Level = Literal["error", "warning"]
+
+_OLLAMA_PATIENCE = 2.0
+"""Seconds for Ollama's list of models, which it has at hand."""
+_LONGEST_WAIT = PATIENCE * 1.1 + 0.1
+"""Seconds before a retry, at most: the longest Retry-After that is waited for, with its jitter."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that somebody has to see to (an error), or should know of (a warning)."""
+
+    level: Level
+    where: str
+    what: str
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleReport:
+    """What one call of a module can come to."""
+
+    module: str
+    models: int
+    usable: int
+    """Models of the chain that nothing known keeps from answering."""
+    requests: int
+    """Sent to providers by one call, at most."""
+    attempts_s: float
+    """Seconds that these requests and the waits between them would take with no deadline."""
+    deadline_s: float
+    longest_s: float
+    """The lesser of the two: a call takes no longer."""
+    highest_usd: Decimal | None
+    """A call costs no more. None: not known."""
+    unknown: str | None
+    """Why the highest price is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    catalog: str
+    findings: tuple[Finding, ...]
+    modules: tuple[ModuleReport, ...] = ()
+    embedded: str | None = None
+    """What keeps the embedded model from running here; None: nothing."""
+
+    def count(self, level: Level) -> int:
+        return sum(finding.level == level for finding in self.findings)
+
+
+def broken(error: InvalidCatalog | InvalidEnvironment) -> Report:
+    """The report when there is no catalog to look at, because it or the environment is wrong."""
+    path = error.path if isinstance(error, InvalidCatalog) else ""
+    findings = [
+        Finding("error", f"{path} {problem.where}" if path else problem.where, problem.what)
+        for problem in error.problems
+    ]
+    return Report(path, tuple(findings))
+
+
+def check(catalog: Catalog, module: str | None = None, *, prompt_tokens: int | None = None) -> Report:
+    """Look at a catalog, or at one module of it, and at what it points at: keys, addresses, prices.
+
+    Sends nothing but a question to each Ollama (``GET /api/tags``). Needs LiteLLM loaded, for its prices.
+    `prompt_tokens`: of the prompt whose highest price is wanted; None: as many as each model takes.
+
+    Raises `UnknownModule`.
+    """
+    chosen = [catalog.resolve(name) for name in ([module] if module is not None else catalog.modules)]
+    tags = cache(_tags)
+    in_use = {target.name: target for resolved in chosen for target in resolved.chain}
+    unusable = {name: why for name, target in in_use.items() if (why := _unusable(target, tags)) is not None}
+    priced = in_use if module is not None else {**catalog.models, **in_use}
+    findings = [
+        *_without_models(chosen, unusable),
+        *(Finding("warning", catalog.path, warning) for warning in catalog.warnings),
+        *_without_an_answer(chosen, unusable),
+        *(finding for target in priced.values() for finding in _of_price(target)),
+    ]
+    return Report(
+        catalog.path,
+        tuple(findings),
+        tuple(_module(resolved, unusable, prompt_tokens) for resolved in chosen),
+        embedded.present(gguf=settings.gguf()),
+    )
+
+
+# -- whether a model can be called
+
+
+Tags: TypeAlias = Callable[[str], "frozenset[str] | str"]
+
+
+def _unusable(target: Target, tags: Tags) -> str | None:
+    """What keeps the model from answering, or None."""
+    if (variable := settings.missing_key(target)) is not None:
+        return f"{variable} is not set"
+    if target.provider == "embedded":
+        return embedded.present(gguf=settings.gguf())
+    if target.provider == "ollama" and target.api_base is not None:
+        names = tags(target.api_base)
+        if isinstance(names, str):
+            return names
+        if not {target.label, f"{target.label}:latest"} & names:
+            return f"it is not pulled at {address(target.api_base)}; run 'ollama pull {target.label}'"
+    return None
+
+
+def _tags(api_base: str) -> frozenset[str] | str:
+    """The names of the models that this Ollama has, or what is wrong with it."""
+    shown = address(api_base)
+    try:
+        # The catalog takes no addresses but those of http and https.
+        with urllib.request.urlopen(f"{api_base.rstrip('/')}/api/tags", timeout=_OLLAMA_PATIENCE) as answer:  # noqa: S310
+            return frozenset(model["name"] for model in json.load(answer)["models"])
+    except urllib.error.HTTPError as error:
+        with error:
+            return f"what answers at {shown} is not Ollama: status {error.code} to GET /api/tags"
+    except OSError:
+        return f"nothing answers at {shown}; start it with 'ollama serve'"
+    except (HTTPException, KeyError, TypeError, ValueError):
+        return f"what answers at {shown} is not Ollama"
+
+
+def _without_models(chosen: Sequence[Resolved], unusable: Mapping[str, str]) -> Iterator[Finding]:
+    """An error for each module that nobody can answer."""
+    for resolved in chosen:
+        if all(target.name in unusable for target in resolved.chain):
+            why = [f"{target.name}: {unusable[target.name].splitlines()[0]}" for target in resolved.chain]
+            yield Finding(
+                "error", f"module {resolved.module!r}", f"no model of its chain can be called ({'; '.join(why)})"
+            )
+
+
+def _without_an_answer(chosen: Sequence[Resolved], unusable: Mapping[str, str]) -> Iterator[Finding]:
+    """A warning for each model that is of no use to modules that have another one."""
+    for name, why in unusable.items():
+        modules = [
+            resolved.module
+            for resolved in chosen
+            if any(target.name == name for target in resolved.chain)
+            and any(target.name not in unusable for target in resolved.chain)
+        ]
+        if modules:
+            yield Finding("warning", f"model {name!r}", f"{why} (in the chain of {', '.join(modules)})")
+
+
+# -- prices
+
+
+def _of_price(target: Target) -> Iterator[Finding]:
+    """How the catalog's price and LiteLLM's do not agree."""
+    where, theirs = f"model {target.name!r}", pricing.price_of(replace(target, price=None), door.rows)
+    if target.price is None:
+        if theirs is None:
+            what = "has no price in the catalog and none in LiteLLM's list: what it costs will be unknown"
+            yield Finding("warning", where, what)
+    elif theirs is not None and (different := pricing.differences(target.price, theirs)):
+        pairs = (f"{name} is {_number(a)} here and {_number(b)} there" for name, (a, b) in different.items())
+        what = f"its price differs from LiteLLM's list: {', '.join(pairs)} (US dollars per million tokens)"
+        yield Finding("warning", where, what)
+
+
+def _number(value: Decimal | None) -> str:
+    return "nothing" if value is None else f"{value.normalize():f}"
+
+
+# -- what a call can come to
+
+
+def timeout(target: Target, limits: ModuleSettings) -> float:
+    """Seconds for one attempt of this model in a module with these settings."""
+    return target.timeout or limits.timeout
+
+
+def max_tokens(target: Target, limits: ModuleSettings) -> int | None:
+    """Tokens of one answer of this model in a module with these settings; None: no limit is sent."""
+    return min((limit for limit in (limits.max_tokens, target.max_tokens) if limit is not None), default=None)
+
+
+def _module(resolved: Resolved, unusable: Mapping[str, str], prompt_tokens: int | None) -> ModuleReport:
+    limits = resolved.settings
+    tries = 1 + limits.retries
+    attempts_s = sum(tries * timeout(t, limits) + limits.retries * _LONGEST_WAIT for t in resolved.chain)
+    highest, unknown = _highest(resolved, prompt_tokens)
+    return ModuleReport(
+        module=resolved.module,
+        models=len(resolved.chain),
+        usable=sum(target.name not in unusable for target in resolved.chain),
+        requests=tries * len(resolved.chain),
+        attempts_s=attempts_s,
+        deadline_s=limits.deadline,
+        longest_s=min(attempts_s, limits.deadline),
+        highest_usd=highest,
+        unknown=unknown,
+    )
+
+
+def _highest(resolved: Resolved, prompt_tokens: int | None) -> tuple[Decimal | None, str | None]:
+    """The most that one call can be billed, or why that is not known.
+
+    A model is billed once for an answer that is turned down, or not waited for, before the next one is asked; the last
+    one that can be called is asked again after a timeout, each time for money.
+    """
+    bills = []
+    for target in resolved.chain:
+        price = pricing.price_of(target, door.rows)
+        if price is None:
+            return None, f"{target.name} has no price"
+        if pricing.is_free(price):
+            bills.append(Decimal(0))
+            continue
+        window = door.context_window(target)
+        size = min((n for n in (prompt_tokens, window) if n is not None), default=None)
+        answer = max_tokens(target, resolved.settings) or window
+        if size is None or answer is None:
+            return None, f"{target.name} has no known context window; give --prompt-tokens"
+        bills.append(pricing.most(price, size, answer))
+    return sum(bills, Decimal(0)) + resolved.settings.retries * max(bills), None

@@ -1,0 +1,193 @@
+"""The listings of the command line: a catalog's models, what a module calls, what `check` found, what answers took."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import fields, replace
+from decimal import Decimal
+from typing import Any
+
+from ._check import Report, max_tokens, timeout
+from ._render import Screen, address, per_million, seconds, usd
+from .catalog import Catalog
+from .pricing import FREE_PROVIDERS, price_of
+from .settings import secret
+from .types import Completion, Price, Resolved, Target
+
+__all__ = ["answers", "chain_of", "findings", "models"]
+
+
+def models(screen: Screen, catalog: Catalog, *, as_json: bool) -> None:
+    """Every model of the catalog."""
+    aliases: dict[str, list[str]] = {name: [] for name in catalog.models}
+    for alias, name in catalog.aliases.items():
+        aliases.setdefault(name, []).append(alias)  # it may also stand for a LiteLLM string
+    if as_json:
+        records = [_facts(target) | {"aliases": aliases[name]} for name, target in catalog.models.items()]
+        screen.document({"catalog": catalog.path, "models": records})
+        return
+    rows = [
+        (
+            name,
+            target.litellm_model,
+            per_million(_price(target)),
+            f"{target.context_window:,}" if target.context_window else "",
+            _retirement(target),
+            ", ".join(aliases[name]),
+        )
+        for name, target in catalog.models.items()
+    ]
+    headings = ("NAME", "LITELLM", "IN / OUT PER M", "CONTEXT", "RETIRED", "ALIASES")
+    screen.table(headings, rows, right=("CONTEXT",))
+
+
+def chain_of(screen: Screen, catalog: Catalog, resolved: Resolved, *, as_json: bool) -> None:
+    """Every value in effect for a module, and where it comes from."""
+    limits = resolved.settings
+    settings: dict[str, Any] = {"chain": [target.name for target in resolved.chain]}
+    settings |= {field.name: getattr(limits, field.name) for field in fields(limits)}
+    sources = {name: resolved.sources.get(name, "built in") for name in settings}
+    if as_json:
+        chain = [
+            _facts(target)
+            | {
+                "key": target.key_env
+                and {
+                    "variable": target.key_env,
+                    "set": secret(target.key_env) is not None,
+                    "required": target.key_required,
+                },
+                "api_base": target.api_base and address(target.api_base),
+                "timeout": timeout(target, limits),
+                "max_tokens": max_tokens(target, limits),
+                "params": target.params,
+            }
+            for target in resolved.chain
+        ]
+        values = {name: {"value": value, "source": sources[name]} for name, value in settings.items()}
+        screen.document({"module": resolved.module, "catalog": catalog.path, "settings": values, "chain": chain})
+        return
+    screen.table(
+        ("SETTING", "VALUE", "FROM"), [(name, _shown(name, value), sources[name]) for name, value in settings.items()]
+    )
+    screen.say("")
+    rows = [
+        (
+            str(number),
+            target.name,
+            target.litellm_model,
+            target.provider,
+            _key(target),
+            address(target.api_base) if target.api_base else "the provider's",
+            per_million(_price(target)),
+            seconds(timeout(target, limits)),
+            _shown("max_tokens", max_tokens(target, limits)),
+            _retirement(target),
+        )
+        for number, target in enumerate(resolved.chain, start=1)
+    ]
+    headings = (
+        *("#", "MODEL", "LITELLM", "PROVIDER", "KEY", "ADDRESS", "IN / OUT PER M", "TIMEOUT", "MAX_TOKENS"),
+        *(["RETIRED"] if any(target.retired for target in resolved.chain) else []),
+    )
+    screen.table(headings, [row[: len(headings)] for row in rows])
+
+
+def answers(screen: Screen, given: Sequence[Completion]) -> None:
+    """What each answer took, and all of them together."""
+    rows = [
+        (
+            answer.module,
+            answer.model,
+            str(sum(attempt.outcome in ("ok", "error") for attempt in answer.attempts)),
+            f"{answer.latency_s:.1f} s",
+            f"{answer.usage.input_tokens:,}",
+            f"{answer.usage.output_tokens:,}",
+            usd(answer.cost_usd),
+        )
+        for answer in given
+    ]
+    known = [answer.cost_usd for answer in given if answer.cost_usd is not None]
+    total = sum(known, Decimal(0)) if len(known) == len(given) else None
+    rows.append(("all", "", "", f"{sum(answer.latency_s for answer in given):.1f} s", "", "", usd(total)))
+    headings = ("MODULE", "MODEL", "ATTEMPTS", "LATENCY", "TOKENS IN", "OUT", "COST")
+    screen.table(headings, rows, right=headings[2:])
+
+
+def findings(screen: Screen, report: Report, *, prompt_tokens: int | None) -> None:
+    """What `check` has found, and what one call of each module can come to."""
+    for finding in report.findings:
+        screen.say(f"{finding.level}: {finding.where}: {finding.what}")
+    if report.modules:
+        if report.findings:
+            screen.say("")
+        headings = ("MODULE", "USABLE", "REQUESTS", "LONGEST", "HIGHEST PRICE")
+        rows = [
+            (
+                each.module,
+                f"{each.usable} of {each.models}",
+                str(each.requests),
+                seconds(each.longest_s),
+                usd(each.highest_usd) if each.unknown is None else f"unknown: {each.unknown}",
+            )
+            for each in report.modules
+        ]
+        screen.table(headings, rows, right=headings[2:4])
+        prompt = "as long as each model takes" if prompt_tokens is None else f"of {prompt_tokens:,} tokens"
+        screen.say(
+            f"""
+USABLE         models that have their key and can be reached
+REQUESTS       of one call, when every model fails and every retry is used
+LONGEST        the deadline of one call, or less when all its requests take less
+HIGHEST PRICE  of one call: a prompt {prompt} and an answer of max_tokens, billed
+               by every model of the chain and, for each retry, by the dearest one
+"""
+        )
+        screen.say(f"\nThe small model on this machine: {(report.embedded or 'ready').splitlines()[0]}")
+    counts = (report.count("error"), "error"), (report.count("warning"), "warning")
+    told = ", ".join(f"{count} {word}{'s' if count != 1 else ''}" for count, word in counts)
+    screen.say(f"{report.catalog}: {told}")
+
+
+# -- a model
+
+
+def _facts(target: Target) -> dict[str, Any]:
+    return {
+        "name": target.name,
+        "litellm_model": target.litellm_model,
+        "provider": target.provider,
+        "price": _price(target),
+        "context_window": target.context_window,
+        "retired": target.retired,
+        "successor": target.successor,
+    }
+
+
+def _price(target: Target) -> Price | None:
+    """The price as far as it is known without LiteLLM, which takes seconds to load."""
+    return price_of(replace(target, own_address=False), dict)
+
+
+def _key(target: Target) -> str:
+    if target.key_env is None:
+        return "none" if target.provider in FREE_PROVIDERS else "the provider's way"
+    missing = "NOT SET" if target.key_required else "not set, not needed"
+    return f"{target.key_env} {'set' if secret(target.key_env) is not None else missing}"
+
+
+def _retirement(target: Target) -> str:
+    return f"{target.retired or ''}{f', use {target.successor}' if target.successor else ''}"
+
+
+def _shown(name: str, value: object) -> str:
+    match value:
+        case None:
+            return "the model's own"
+        case list():
+            return ", ".join(value)
+        case bool():
+            return "on" if value else "off"
+        case float() if name != "temperature":
+            return seconds(value)
+    return str(value)

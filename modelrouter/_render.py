@@ -1,0 +1,184 @@
+"""What the command line shows: lines and tables for people, one JSON document for programs."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from decimal import Decimal
+from typing import Any
+from urllib.parse import urlsplit
+
+from rich.console import Console
+from rich.measure import Measurement
+from rich.table import Table
+
+from .pricing import is_free
+from .types import Attempt, Completion, Price
+
+__all__ = ["Screen", "address", "attempt_lines", "per_million", "seconds", "summary", "usd"]
+
+_ENDLESS = 100_000
+"""Columns of a pipe: programs need values whole, however long."""
+
+
+class Screen:
+    """Answers and listings on stdout, everything about them on stderr: a pipe gets what was asked for alone."""
+
+    def __init__(self) -> None:
+        plain: Mapping[str, Any] = {"markup": False, "emoji": False, "highlight": False}
+        self.out = Console(width=None if sys.stdout.isatty() else _ENDLESS, **plain)
+        self.err = Console(stderr=True, **plain)
+
+    def say(self, text: str) -> None:
+        """Text as it is, on stdout: neither wrapped nor coloured."""
+        print(text, flush=True)  # noqa: T201 - this is the command line's own output
+
+    def note(self, text: str, style: str | None = None) -> None:
+        """A line on stderr."""
+        self.err.print(text, style=style, soft_wrap=True)
+
+    def document(self, value: object) -> None:
+        """One JSON document on stdout. Money is a string, so that no digit is lost."""
+        self.say(json.dumps(_plain(value), indent=2))
+
+    def table(self, headings: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[str] = ()) -> None:
+        """A table on stdout; the columns in `right` are numbers.
+
+        Nothing is ever cut: where the table is too wide, each row becomes a block of lines.
+        """
+        rows = list(rows)
+        table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+        for heading in headings:
+            table.add_column(heading, no_wrap=True, justify="right" if heading in right else "left")
+        for row in rows:
+            table.add_row(*row)
+        if Measurement.get(self.out, self.out.options.update(width=_ENDLESS), table).maximum <= self.out.width:
+            self.out.print(table)
+            return
+        wide = max(map(len, headings))
+        for row in rows:
+            lines = (f"{heading:<{wide}}  {value}" for heading, value in zip(headings, row, strict=True) if value)
+            self.say("\n".join(lines) + "\n")
+
+    @contextmanager
+    def busy(self, text: str) -> Iterator[None]:
+        """Says on a terminal what takes its time, and removes it again."""
+        if not self.err.is_terminal:
+            yield
+            return
+        with self.err.status(text):
+            yield
+
+    @contextmanager
+    def logging(self, level: int) -> Iterator[None]:
+        """Shows the library's log lines from `level` on stderr."""
+        handler = _Lines(self, level)
+        logger = logging.getLogger("modelrouter")
+        before = logger.level
+        logger.addHandler(handler)
+        logger.setLevel(min(level, before or level))
+        try:
+            yield
+        finally:
+            logger.removeHandler(handler)
+            logger.setLevel(before)
+
+
+class _Lines(logging.Handler):
+    """Log lines through the console, which keeps them clear of what moves on it."""
+
+    def __init__(self, screen: Screen, level: int) -> None:
+        super().__init__(level)
+        self._screen = screen
+        self.setFormatter(logging.Formatter("%(levelname)s %(message)s"))
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            self._screen.note(self.format(record), style="dim" if record.levelno < logging.WARNING else None)
+        except Exception:  # noqa: BLE001 - as every handler of the standard library does
+            self.handleError(record)
+
+
+def _plain(value: object) -> Any:
+    """`value` in JSON's own types: a record by its public fields, money as a string with every digit."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        names = [field.name for field in dataclasses.fields(value) if not field.name.startswith("_")]
+        return {name: _plain(getattr(value, name)) for name in names}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    return value if value is None or isinstance(value, (bool, int, float)) else str(value)
+
+
+# -- values, for people
+
+
+def usd(cost: Decimal | None) -> str:
+    """``$0.000213``, ``$1.50``, ``free``, or ``unknown``."""
+    if cost is None:
+        return "unknown"
+    if not cost:
+        return "free"
+    if cost >= 1:
+        return f"${cost:,.2f}"
+    return _dollars(round(cost, 6)) if round(cost, 6) else "<$0.000001"
+
+
+def per_million(price: Price | None) -> str:
+    """Prices of input and output: ``$2.00 / $10.00``, with ``+`` where a long prompt costs more."""
+    if price is None:
+        return "LiteLLM's list"
+    if is_free(price):
+        return "free"
+    above = "+" if price.above is not None else ""
+    return f"{_dollars(price.input)} / {_dollars(price.output)}{above}"
+
+
+def _dollars(amount: Decimal) -> str:
+    whole, _, digits = f"{amount.normalize():f}".partition(".")
+    return f"${whole}.{digits:0<2}"
+
+
+def seconds(value: float) -> str:
+    """``0.5 s``, ``3,600 s``."""
+    return f"{value:,g} s"
+
+
+def address(url: str | None) -> str:
+    """An address without the password that may stand in it."""
+    if not url:
+        return "the provider's"
+    parts = urlsplit(url)
+    _, at, host = parts.netloc.rpartition("@")
+    return parts._replace(netloc=f"***@{host}" if at else host).geturl()
+
+
+def summary(answer: Completion) -> str:
+    """One line: who answered, and what it took."""
+    counted = answer.cached or (bool(answer.attempts) and answer.attempts[-1].usage is not None)
+    usage = answer.usage
+    tokens = f"{usage.input_tokens:,} tokens in, {usage.output_tokens:,} out" if counted else "tokens unknown"
+    name = answer.model if answer.model == answer.litellm_model else f"{answer.model} ({answer.litellm_model})"
+    before = len(_before(answer.attempts))
+    parts = [tokens, f"{answer.latency_s:.1f} s", f"cost {usd(answer.cost_usd)}"]
+    if answer.cached:
+        parts.append("cached")
+    if before:
+        parts.append(f"after {before} failed or skipped:")
+    return f"{name}: {', '.join(parts)}"
+
+
+def attempt_lines(attempts: Sequence[Attempt]) -> list[str]:
+    """A line for each attempt that gave no answer."""
+    return [f"  {number}. {a.model}  {a.litellm_model}  {a}" for number, a in enumerate(_before(attempts), start=1)]
+
+
+def _before(attempts: Sequence[Attempt]) -> list[Attempt]:
+    return [a for a in attempts if a.outcome in ("error", "skipped")]

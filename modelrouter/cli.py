@@ -1,0 +1,338 @@
+"""The command line: ask a model, and see what a catalog says, what is wrong with it and what it costs.
+
+Answers and listings go to stdout, everything about them to stderr. Whatever is slow to import is imported by the
+commands that need it, so that ``--help`` is quick.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from io import TextIOWrapper
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ._render import Screen, attempt_lines, summary
+from .errors import CallFailed, InvalidCatalog, InvalidEnvironment, ModelRouterError
+
+if TYPE_CHECKING:
+    from .router import Router
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What every command is given."""
+
+    screen: Screen
+    config: Path | None
+
+    @contextmanager
+    def router(self, level: int = logging.INFO) -> Iterator[Router]:
+        """This command's router; its log lines are shown from `level`."""
+        from .router import Router
+
+        with self.screen.logging(level), Router(self.config) as router:
+            yield router
+
+
+def _use(context: typer.Context, config: Path | None) -> Path | None:
+    if config is not None and context.obj is not None:
+        context.obj = replace(context.obj, config=config)
+    return config
+
+
+_Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        callback=_use,
+        help="The catalog. Left out: MODELROUTER_CONFIG, config/models.yaml here, or the packaged one.",
+    ),
+]
+"""Taken before the command's name and behind it."""
+_Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        Screen().say(f"modelrouter {version('modelrouter')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    context: typer.Context,
+    config: _Config = None,
+    _: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """One YAML file decides which language model each part of an application calls, what happens when it fails, and
+    what it costs.
+
+    \b
+    Examples:
+      modelrouter demo
+      modelrouter ask "Why is the sky blue?"
+      modelrouter explain scorer
+      modelrouter check
+      modelrouter --config other.yaml models --json
+
+    Keys are read from the environment or from .env in this directory: OPENAI_API_KEY, ANTHROPIC_API_KEY and others.
+
+    Exit codes: 0; 1 when there is no answer, or 'check' found errors; 2 when the command, the catalog or the
+    environment has to be mended.
+    """
+    context.obj = _State(Screen(), config)
+
+
+# -- asking
+
+
+@app.command()
+def ask(
+    context: typer.Context,
+    prompt: Annotated[
+        str | None,
+        typer.Argument(metavar="PROMPT", help="The question; '-', or left out in a pipe: read it from stdin."),
+    ] = None,
+    module: Annotated[
+        str | None, typer.Option(metavar="NAME", help="A module of the catalog. Left out: default.")
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--model",
+            "-m",
+            metavar="NAME",
+            help="Ask this model in place of the module's chain: a catalog name, an alias or a LiteLLM string. "
+            "Several times: one after the other, until one answers.",
+        ),
+    ] = None,
+    system: Annotated[str | None, typer.Option("--system", "-s", metavar="TEXT", help="The system message.")] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the answer, and errors; nothing else.")] = False,
+    as_json: _Json = False,
+    _: _Config = None,
+) -> None:
+    """Ask a module's models in order until one answers.
+
+    \b
+    Examples:
+      modelrouter ask "Name three uses of a paper clip."
+      modelrouter ask "Score this offer: ..." --module scorer
+      modelrouter ask "Hello" --model gpt-4 --model ollama/mistral
+      git diff | modelrouter ask --system "Write a commit message." --quiet
+
+    The answer goes to stdout; who gave it, tokens, time and cost, and what failed before it, go to stderr.
+
+    When no key is set for any of the models, no Ollama answers and you named no model, the small model on this
+    machine answers, and says so.
+    """
+    from ._asking import Asker
+
+    state: _State = context.obj
+    question = _stdin() if prompt is None or prompt == "-" else prompt
+    with state.router(logging.ERROR if quiet else logging.INFO) as router:
+        answer = Asker(state.screen, router).ask(question, module=module, model=model or None, system=system)
+    if as_json:
+        state.screen.document(answer)
+    else:
+        state.screen.say(answer.text)
+    if not quiet:
+        for line in summary(answer), *attempt_lines(answer.attempts):
+            state.screen.note(line)
+
+
+def _stdin() -> str:
+    if sys.stdin is None or sys.stdin.isatty():
+        raise typer.BadParameter("a question is needed, as an argument or from a pipe.", param_hint="PROMPT")
+    try:
+        return sys.stdin.read()
+    except UnicodeDecodeError as error:
+        raise typer.BadParameter(f"what stdin gives is not text: {error}.", param_hint="PROMPT") from None
+
+
+@app.command()
+def demo(
+    context: typer.Context,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no log lines.")] = False,
+    _: _Config = None,
+) -> None:
+    """Have three modules answer a recruiter's message.
+
+    The models that are set up here answer; with no key and no Ollama, the small model on this machine.
+    """
+    from . import _listings
+    from ._asking import Asker
+    from .demo import MESSAGE, TASKS
+
+    state: _State = context.obj
+    screen, answers = state.screen, []
+    with state.router(logging.ERROR if quiet else logging.INFO) as router:
+        screen.say(f"{MESSAGE}\n")
+        asker = Asker(screen, router, small={"max_tokens": 100, "temperature": 0})
+        for task in TASKS:
+            answer = asker.ask(task.prompt, module=task.module, system=task.system)
+            screen.say(f"--- {task.module}, answered by {answer.model}\n{answer.text.strip()}\n")
+            answers.append(answer)
+    _listings.answers(screen, answers)
+
+
+# -- listings
+
+
+@app.command()
+def models(context: typer.Context, as_json: _Json = False, _: _Config = None) -> None:
+    """List the catalog's models and their prices.
+
+    Prices are US dollars per million tokens; '+' means that a long prompt costs more, and "LiteLLM's list" that the
+    catalog leaves the price to it.
+    """
+    from . import _listings
+
+    state: _State = context.obj
+    with state.router() as router:
+        catalog = router.catalog
+    _listings.models(state.screen, catalog, as_json=as_json)
+
+
+@app.command()
+def explain(
+    context: typer.Context,
+    module: Annotated[str, typer.Argument(metavar="MODULE", help="A module of the catalog.")] = "default",
+    as_json: _Json = False,
+    _: _Config = None,
+) -> None:
+    """Show whom a module calls, how, and why.
+
+    Every value in effect is shown with the line or the variable that it comes from, and every model of the chain.
+
+    Of a key, its variable is shown and whether it is set, never the key.
+
+    \b
+    Example:
+      SCORER_LLM_MODEL=gpt-4 modelrouter explain scorer
+    """
+    from . import _listings
+
+    state: _State = context.obj
+    with state.router() as router:
+        catalog = router.catalog
+        resolved = catalog.resolve(module)
+    _listings.chain_of(state.screen, catalog, resolved, as_json=as_json)
+
+
+@app.command()
+def check(
+    context: typer.Context,
+    module: Annotated[
+        str | None, typer.Argument(metavar="MODULE", help="A module of the catalog. Left out: all.")
+    ] = None,
+    prompt_tokens: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="The highest price is for a prompt of N tokens, not the longest one."),
+    ] = None,
+    as_json: _Json = False,
+    _: _Config = None,
+) -> None:
+    """Look for problems, and for what a call can cost.
+
+    Looked at are the catalog, the environment, keys, retired models, prices (against LiteLLM's list), Ollama (is it
+    there, is the model pulled) and the model on this machine. No model is asked anything, so nothing is spent.
+
+    A module that no model can answer is an error; one that has some models left is warned about. Exit code 1 when
+    there are errors.
+    """
+    from . import _check, _listings
+    from ._asking import load
+
+    state: _State = context.obj
+    # The catalog's warnings are findings here, and not log lines as well.
+    with state.router(logging.ERROR) as router:
+        try:
+            catalog = router.catalog
+        except (InvalidCatalog, InvalidEnvironment) as error:
+            report = _check.broken(error)
+        else:
+            catalog.resolve(module)
+            load(state.screen)
+            with state.screen.busy("Checking"):
+                report = _check.check(catalog, module, prompt_tokens=prompt_tokens)
+    if as_json:
+        state.screen.document(report)
+    else:
+        _listings.findings(state.screen, report, prompt_tokens=prompt_tokens)
+    if report.count("error"):
+        raise typer.Exit(1)
+
+
+# -- serving
+
+
+@app.command()
+def metrics(
+    context: typer.Context,
+    host: Annotated[str, typer.Option(metavar="NAME", help="0.0.0.0: every network, with no password.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8000,
+    _: _Config = None,
+) -> None:
+    """Serve metrics to Prometheus until Ctrl-C.
+
+    Processes share their metrics in the directory that PROMETHEUS_MULTIPROC_DIR names; set it for them and for this
+    command. Without it, only this process is shown, which calls no model. An application can also serve its own:
+    modelrouter.start_metrics_server() or modelrouter.metrics_app().
+
+    \b
+    Example:
+      PROMETHEUS_MULTIPROC_DIR=/run/myapp modelrouter metrics --port 9100
+      curl http://127.0.0.1:9100/api/v1/metrics
+    """
+    from .metrics import multiprocess
+    from .serve import start_metrics_server
+
+    state: _State = context.obj
+    with state.router() as router:
+        router.catalog  # noqa: B018 - its modules' series start at 0
+        with start_metrics_server(port, host) as server:
+            if multiprocess() is None:
+                state.screen.note("PROMETHEUS_MULTIPROC_DIR is not set, so no other process's metrics are shown.")
+            state.screen.say(server.url)
+            threading.Event().wait()
+
+
+# -- the command itself
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command `argv`, by default that of the process, and return its exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that cannot show a character still shows the rest
+    try:
+        # Typer itself ends with 130 after Ctrl-C, and quietly when nobody reads on (`| head`).
+        app(argv, prog_name="modelrouter")
+    except SystemExit as done:
+        return done.code if isinstance(done.code, int) else 1
+    except ModelRouterError as error:
+        lines = [f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())]
+        Screen().note("\n".join(lines))
+        return 1 if isinstance(error, CallFailed) else 2
+    return 0
