@@ -31,18 +31,21 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time __getattr__ does
         MissingKey,
         ModelRouterError,
         ProviderError,
+        StreamInterrupted,
         UnknownModel,
         UnknownModule,
     )
     from .providers import get_llm_provider, get_module_provider
-    from .router import Router, acomplete, complete, configure, get_router
+    from .router import Router, acomplete, astream, complete, configure, get_router, stream
     from .serve import metrics_app, start_metrics_server
+    from .streams import AsyncStream, Stream
     from .types import Attempt, Completion, Usage
 
     __version__: str
 
 __all__ = [
     "AllModelsFailed",
+    "AsyncStream",
     "Attempt",
     "BadRequest",
     "CallFailed",
@@ -59,11 +62,14 @@ __all__ = [
     "ModelRouterError",
     "ProviderError",
     "Router",
+    "Stream",
+    "StreamInterrupted",
     "UnknownModel",
     "UnknownModule",
     "Usage",
     "__version__",
     "acomplete",
+    "astream",
     "complete",
     "configure",
     "get_llm_provider",
@@ -71,14 +77,18 @@ __all__ = [
     "get_router",
     "metrics_app",
     "start_metrics_server",
+    "stream",
 ]
 
 _HOMES = {
+    "AsyncStream": "streams",
     "Attempt": "types",
     "Completion": "types",
     "Router": "router",
+    "Stream": "streams",
     "Usage": "types",
     "acomplete": "router",
+    "astream": "router",
     "complete": "router",
     "configure": "router",
     "get_llm_provider": "providers",
@@ -86,6 +96,7 @@ _HOMES = {
     "get_router": "router",
     "metrics_app": "serve",
     "start_metrics_server": "serve",
+    "stream": "router",
 }
 """Where a name of ``__all__`` lives; what is not here is an error."""
 

@@ -56,11 +56,15 @@ _BEYOND_THE_MODEL = re.compile(
 _DROPPED = re.compile(
     r"connection error|connect(ion)? (refused|reset|aborted|closed)|cannot connect|connecterror|server disconnected|"
     r"all connection attempts failed|name or service not known|peer closed connection|without sending|readerror|"
-    r"remoteprotocolerror|broken pipe|getaddrinfo",
+    r"remoteprotocolerror|broken pipe|getaddrinfo|payload is not completed|incompleteread",
     re.IGNORECASE,
 )
 _REFUSED = re.compile(r"refused|cannot connect|connect call failed|all connection attempts failed", re.IGNORECASE)
-_NOT_JSON = re.compile(r"expecting value|json response|invalid response from llm endpoint", re.IGNORECASE)
+_NOT_JSON = re.compile(
+    r"expecting (value|property name|',' delimiter|':' delimiter)|unterminated string|extra data: line|json response|"
+    r"invalid response from llm endpoint|is not json",
+    re.IGNORECASE,
+)
 _KEY_SHAPED = re.compile(r"\b(sk|pk|rk|gsk|key|xai)-[A-Za-z0-9_\-*.]{6,}|(?i:bearer)\s+[A-Za-z0-9_\-.~+/=]{6,}")
 
 
@@ -149,7 +153,7 @@ def _said(error: BaseException) -> str:
 
 
 _PREFIX = re.compile(r"^(litellm\.)?[A-Za-z_]*(Error|Exception|Timeout)( Error| Timeout)?\s*(:|-|$)\s*")
-_ADVICE = re.compile(r"\s*Handle with `litellm\.\w+`\.?")
+_ADVICE = re.compile(r"\s*Handle with `litellm\.\w+`\.?|Error (receiving|parsing) chunk( from stream)?: ")
 
 
 def _shortened(said: str) -> str:

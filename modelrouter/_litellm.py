@@ -8,13 +8,17 @@ by itself.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import datetime
 import functools
+import json
 import logging
 import os
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import fields, replace
 from typing import Any
 
 from pydantic import SecretStr
@@ -22,9 +26,9 @@ from pydantic import SecretStr
 from . import _loop, settings
 from ._classify import classify
 from .pricing import row_of
-from .types import Failure, Kind, Reply, Request, Target, ToolCall, Usage
+from .types import Failure, Kind, Piece, Reply, Request, Target, ToolCall, Usage
 
-__all__ = ["asend", "context_window", "lacks", "load", "loaded", "rows"]
+__all__ = ["Stream", "aopen", "asend", "context_window", "lacks", "load", "loaded", "rows"]
 
 _BEFORE_IMPORT = {
     # No fetching of price maps and headers at import, no reading of the project's .env behind our back, no noise.
@@ -109,7 +113,8 @@ def _arguments(target: Target, request: Request, key: SecretStr | None, within: 
         "model": target.litellm_model,
         # LiteLLM rewrites messages in place for some providers; the next model needs them as they were.
         "messages": copy.deepcopy(list(request.messages)),
-        "timeout": within,
+        # Ours ends the attempt; LiteLLM's is there for what it does on other threads.
+        "timeout": within + 5,
         "max_retries": 0,
         # Of what a model does not take, LiteLLM drops sampling parameters alone: `lacks` has seen to the others.
         "drop_params": True,
@@ -185,7 +190,7 @@ async def _client(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return {}
 
 
-def _quiet(target: Target) -> dict[str, Any]:
+def _quiet(target: Target, *, stream: bool = False) -> dict[str, Any]:
     """A logging object that does nothing: LiteLLM's callbacks, cost calculation and logging stay off our own calls.
 
     Where other code has hooked into LiteLLM in a way that this would bypass, the plain call is made.
@@ -195,13 +200,14 @@ def _quiet(target: Target) -> dict[str, Any]:
     quiet = _quiet_logging()(
         model=target.litellm_model,
         messages=[],
-        stream=False,
+        stream=stream,
         call_type="acompletion",
         start_time=datetime.datetime.now(),  # noqa: DTZ005 - LiteLLM's own are naive, and it subtracts them
         litellm_call_id="modelrouter",
         function_id="",
         kwargs={},
     )
+    quiet.stream_options = {"include_usage": True} if stream else None
     return {"litellm_logging_obj": quiet}
 
 
@@ -360,3 +366,139 @@ def _openai_params() -> frozenset[str]:
     from litellm.constants import DEFAULT_CHAT_COMPLETION_PARAM_VALUES
 
     return frozenset(DEFAULT_CHAT_COMPLETION_PARAM_VALUES)
+
+
+# Streams
+
+
+class Stream:
+    """A stream under way: `next` until it gives no more pieces, or `close`."""
+
+    def __init__(self, target: Target, request: Request, key: SecretStr | None, chunks: Any) -> None:
+        self._target = target
+        self._request = request
+        self._key = key
+        self._chunks = chunks
+        self._kept: list[Any] = []
+        self._texts: list[str] = []
+        self._calls: dict[int, list[str]] = {}
+        self._usage: Usage | None = None
+
+    async def next(self, within: float) -> Piece | Reply | Failure:
+        """The next piece of text, the whole answer after the last one, or why it broke. Closed, but after a piece."""
+        try:
+            async with asyncio.timeout(within):
+                async for chunk in self._chunks:
+                    if text := self._take(chunk):
+                        return Piece(text, self)
+        except TimeoutError:
+            failure = Failure(Kind.TIMEOUT, f"timeout after {within:.3g} s", raised="TimeoutError")
+        except Exception as error:  # noqa: BLE001 - as for whole answers
+            failure = _failure(error, self._target, self._key)
+        else:
+            await self.close()
+            return self._whole()
+        await self.close()
+        usage = self.used() if self._kept else None
+        return replace(failure, usage=usage, estimated=usage is not None)
+
+    async def close(self) -> None:
+        """Close the connection. Whatever goes wrong in that is of no interest any more."""
+        with contextlib.suppress(Exception):
+            await self._chunks.aclose()
+
+    def used(self) -> Usage:
+        """Tokens so far: the provider's own count of the prompt where it has come, LiteLLM's tokenizer's for the
+        rest."""
+        count, model = _litellm.token_counter, self._target.litellm_model
+        known = self._said() or Usage()
+        written = count(model=model, text="".join(self._texts) + "".join(call[2] for call in self._calls.values()))
+        prompt = known.input_tokens or count(model=model, messages=[dict(m) for m in self._request.messages])
+        return replace(known, input_tokens=prompt, output_tokens=max(known.output_tokens, written))
+
+    def _take(self, chunk: Any) -> str:
+        """Keep what a chunk says; its text."""
+        self._kept.append(chunk)
+        self._usage = _usage(getattr(chunk, "usage", None)) or self._usage
+        if not chunk.choices:
+            return ""
+        delta = chunk.choices[0].delta
+        for call in delta.tool_calls or ():
+            parts = self._calls.setdefault(call.index or 0, ["", "", ""])
+            parts[0] = call.id or parts[0]
+            parts[1] += call.function.name or ""
+            parts[2] += call.function.arguments or ""
+        text = delta.content or ""
+        if text:
+            self._texts.append(text)
+        return text
+
+    def _said(self) -> Usage | None:
+        """What the provider itself has counted so far. LiteLLM puts its own estimate at the end of a stream without."""
+        counts = [
+            count for chunk in self._chunks.chunks if (count := _usage(getattr(chunk, "usage", None))) is not None
+        ]
+        if not counts:
+            return None
+        return Usage(*(max(getattr(count, field.name) for count in counts) for field in fields(Usage)))
+
+    def _whole(self) -> Reply | Failure:
+        finish = self._chunks.received_finish_reason or self._chunks.intermittent_finish_reason
+        if finish is None:
+            usage = self.used()
+            return Failure(Kind.TRUNCATED, "the stream ended in the middle of its answer", usage=usage, estimated=True)
+        kept = self._kept
+        return Reply(
+            text="".join(self._texts),
+            usage=self._usage if self._said() is not None else None,
+            finish_reason=finish,
+            tool_calls=tuple(ToolCall(*parts) for _, parts in sorted(self._calls.items())),
+            response=lambda: _litellm.stream_chunk_builder(kept),
+        )
+
+
+def _check_lines(chunks: Any) -> None:
+    """Have a stream of Ollama's fail at a line that is not JSON, or says that there was an error: LiteLLM skips the one
+    and cannot read the other."""
+
+    async def checked(lines: AsyncIterator[str]) -> AsyncIterator[str]:
+        async for line in lines:
+            if line.strip() and (error := _parsed(line).get("error")):
+                raise ValueError(f"the server said: {error}")
+            yield line
+
+    source = chunks.completion_stream
+    source.streaming_response = checked(source.streaming_response)
+
+
+def _parsed(line: str) -> dict[str, Any]:
+    try:
+        parsed = json.loads(line)
+    except ValueError:
+        raise ValueError(f"a line of the stream is not JSON: {line[:80]}") from None
+    return parsed if isinstance(parsed, dict) else {}
+
+
+async def aopen(target: Target, request: Request, *, key: SecretStr | None, within: float) -> Piece | Reply | Failure:
+    """Send one request for a stream and wait for its first piece of text, `within` seconds at most.
+
+    A `Reply` when the answer has no text to stream. Never raises but for cancellation. Needs `load` first.
+    """
+    began = time.monotonic()
+    try:
+        async with asyncio.timeout(within):
+            arguments = _arguments(target, request, key, within)
+            arguments |= {"stream": True, "stream_options": {"include_usage": True}}
+            chunks = await _litellm.acompletion(**arguments, **await _client(arguments), **_quiet(target, stream=True))
+    except TimeoutError:
+        return Failure(Kind.TIMEOUT, f"timeout after {within:.3g} s", raised="TimeoutError")
+    except Exception as error:  # noqa: BLE001 - as for whole answers
+        return _failure(error, target, key)
+    if target.provider == "ollama":
+        _check_lines(chunks)
+    stream = Stream(target, request, key, chunks)
+    try:
+        return await stream.next(max(0.0, within - (time.monotonic() - began)))
+    except BaseException:
+        await stream.close()
+        raise

@@ -16,7 +16,7 @@ import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
-__all__ = ["PerLoop", "run", "stop"]
+__all__ = ["PerLoop", "finish", "run", "stop"]
 
 T = TypeVar("T")
 
@@ -26,6 +26,7 @@ class _Background:
 
     def __init__(self) -> None:
         self._ready = threading.Event()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._thread = threading.Thread(target=self._main, name="modelrouter-loop", daemon=True)
         self._thread.start()
         self._ready.wait()
@@ -41,6 +42,11 @@ class _Background:
 
     def is_mine(self) -> bool:
         return threading.current_thread() is self._thread
+
+    def keep(self, task: asyncio.Task[Any]) -> None:
+        """Hold a task until it is done: a loop itself refers to its tasks weakly."""
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     def stop(self) -> None:
         """End the loop: what still runs on it is cancelled, generators are closed. Waits two seconds at most."""
@@ -91,6 +97,17 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
         return future.result()
     finally:
         future.cancel()
+
+
+def finish(coroutine: Coroutine[Any, Any, Any]) -> None:
+    """As `run`, from anywhere, a finalizer included: on the background loop's own thread it does not wait, and without
+    the loop (it was stopped, and its connections with it) there is nothing to finish."""
+    if (background := _background) is None:
+        coroutine.close()
+    elif background.is_mine():
+        background.keep(background.loop.create_task(coroutine))
+    else:
+        run(coroutine)
 
 
 def stop() -> None:

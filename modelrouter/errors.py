@@ -17,7 +17,8 @@ problem, the evidence, what to do. None carries a secret, nor a reference to an 
     │   ├── AllModelsFailed (RuntimeError)
     │   │   ├── MissingKey (LookupError)        the only model of the chain has no API key
     │   │   └── DeadlineExceeded (TimeoutError) time ran out before the chain did
-    │   └── BadRequest (ValueError)             a provider says that the request itself is wrong
+    │   ├── BadRequest (ValueError)             a provider says that the request itself is wrong
+    │   └── StreamInterrupted (ConnectionError) a stream broke after its first piece; has .partial_text
     └── ProviderError                           what one provider said; the ``__cause__`` of a CallFailed
 """
 
@@ -46,6 +47,7 @@ __all__ = [
     "MissingKey",
     "ModelRouterError",
     "ProviderError",
+    "StreamInterrupted",
     "UnknownModel",
     "UnknownModule",
     "nearest",
@@ -266,6 +268,21 @@ class BadRequest(CallFailed, ValueError):
             f"{attempt.model!r} ({attempt.litellm_model}) refuses the request"
             f"{f' with status {attempt.status}' if attempt.status else ''}: {attempt.error}\n"
             "  The request has to be mended; no other model was asked.",
+            module=module,
+            attempts=attempts,
+        )
+
+
+class StreamInterrupted(CallFailed, ConnectionError):
+    """A stream broke after its first piece. Nobody else was asked: two models' words are never mixed."""
+
+    def __init__(self, *, module: str, attempts: Sequence[Attempt], partial_text: str) -> None:
+        self.partial_text = partial_text
+        """All pieces that came, joined; their cost is the last attempt's."""
+        attempt = attempts[-1]
+        super().__init__(
+            f"the stream of {attempt.model!r} ({attempt.litellm_model}) broke after {len(partial_text)} characters: "
+            f"{attempt}.\n  The error has them as partial_text; no other model was asked.",
             module=module,
             attempts=attempts,
         )

@@ -1,49 +1,38 @@
 """Whom to call next: every decision of a call, and nothing else.
 
-`plan` is a generator. It yields an effect (load the door, call this model within these seconds, sleep, tell a record)
-and is sent what came of it and what time it is. It performs nothing itself, so a driver of a few lines serves
-synchronous callers and another one asynchronous callers (`drive`, `adrive`), no decision is written twice, and a test
-can play any course of events as data, with no clock, loop or network.
+`plan` is a generator. It yields an effect (call or open this model within these seconds, emit a piece, sleep, tell a
+record) and is sent what came of it and what time it is. It performs nothing itself, so the same decisions serve
+synchronous and asynchronous callers and streams, and a test can play any course of events as data, with no clock, loop
+or network.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import Awaitable, Callable, Generator, Mapping
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Protocol
 
-from .errors import AllModelsFailed, BadRequest, DeadlineExceeded, MissingKey, ProviderError
+from .effects import Call, Close, Effect, Emit, Interrupted, Load, Next, Open, Plan, Record, Sleep, Tell
+from .errors import AllModelsFailed, BadRequest, DeadlineExceeded, MissingKey, ProviderError, StreamInterrupted
 from .types import (
     Attempt,
     CallEnded,
     Completion,
     Failure,
     FellOver,
+    FirstToken,
     Kind,
+    ModelLeft,
     ModuleSettings,
+    Piece,
     Reply,
     Request,
     Target,
     Usage,
 )
 
-__all__ = [
-    "Call",
-    "Effect",
-    "Facts",
-    "Interrupted",
-    "Job",
-    "Load",
-    "Obstacle",
-    "Plan",
-    "Sleep",
-    "Tell",
-    "adrive",
-    "drive",
-    "plan",
-]
+__all__ = ["Facts", "Job", "Obstacle", "plan"]
 
 MAY_PASS = frozenset((Kind.RATE_LIMIT, Kind.CONNECTION, Kind.SERVER))
 """Kinds for which the same model is asked again."""
@@ -54,46 +43,6 @@ BACKOFF = 0.5
 BACKOFF_MOST = 8.0
 SHORTEST = 0.01
 """Seconds: with less time than this left, no request is worth sending."""
-
-
-@dataclass(frozen=True, slots=True)
-class Load:
-    """Make the door ready: LiteLLM takes seconds to import, once. Not charged to the call's deadline."""
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """Ask one model once. Performed into a `Reply` or a `Failure`, within `within` seconds."""
-
-    target: Target
-    request: Request
-    within: float
-
-
-@dataclass(frozen=True, slots=True)
-class Sleep:
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class Tell:
-    """Meter and log a record: synchronous, inline, in the thread or task of the call."""
-
-    module: str
-    record: Attempt | FellOver | CallEnded
-
-
-Effect: TypeAlias = Load | Call | Sleep | Tell
-
-
-@dataclass(frozen=True, slots=True)
-class Interrupted:
-    """Sent in place of a result: performing the effect was cut short by `error` (a cancelled task, Ctrl-C)."""
-
-    error: BaseException
-
-
-Plan: TypeAlias = Generator[Effect, tuple[Any, float], Completion]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +61,9 @@ class Facts(Protocol):
     def obstacle(self, target: Target, request: Request) -> Obstacle | None:
         """Why this model cannot answer this request, or None."""
 
+    def set_aside(self, target: Target, now: float) -> bool:
+        """Whether it keeps failing, and is asked after the others."""
+
     def context_window(self, target: Target) -> int | None:
         """Tokens; None when it is not known."""
 
@@ -129,6 +81,7 @@ class Job:
     settings: ModuleSettings
     timeout: float | None = None
     """Seconds for one attempt, said by the call itself: before the model's own and the module's."""
+    stream: bool = False
 
     def timeout_of(self, target: Target) -> float:
         return self.timeout or target.timeout or self.settings.timeout
@@ -147,34 +100,6 @@ class Job:
         return replace(self.request, params=params)
 
 
-def drive(plan: Plan, perform: Callable[[Effect], Any]) -> Completion:
-    """Perform a plan's effects one after the other, synchronously."""
-    effect = next(plan)
-    while True:
-        try:
-            result = perform(effect)
-        except BaseException as error:  # noqa: BLE001 - the plan meters it and raises it again
-            result = Interrupted(error)
-        try:
-            effect = plan.send((result, time.monotonic()))
-        except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]
-
-
-async def adrive(plan: Plan, perform: Callable[[Effect], Awaitable[Any]]) -> Completion:
-    """Perform a plan's effects one after the other, asynchronously."""
-    effect = next(plan)
-    while True:
-        try:
-            result = await perform(effect)
-        except BaseException as error:  # noqa: BLE001 - the plan meters it and raises it again
-            result = Interrupted(error)
-        try:
-            effect = plan.send((result, time.monotonic()))
-        except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]
-
-
 @dataclass(slots=True)
 class _Course:
     """One call under way: what happened so far, and the clock."""
@@ -189,13 +114,15 @@ class _Course:
     """The last model's last failure: what the error will name as its cause."""
     outgrown: Target | None = None
     """The model whose context window the prompt was too long for."""
+    loaded: bool = False
+    """The door is ready."""
 
     def step(self, effect: Effect) -> Generator[Effect, tuple[Any, float], Any]:
         """Have one effect performed, and keep the time."""
         result, self.now = yield effect
         return result
 
-    def tell(self, record: Attempt | FellOver | CallEnded) -> Generator[Effect, tuple[Any, float], None]:
+    def tell(self, record: Record) -> Generator[Effect, tuple[Any, float], None]:
         if isinstance(record, Attempt):
             self.attempts.append(record)
         yield from self.step(Tell(self.job.module, record))
@@ -211,9 +138,12 @@ class _Course:
         return None
 
     def attempt(
-        self, target: Target, began: float, usage: Usage | None, failure: Failure | None, *, billed: bool
+        self, target: Target, began: float, outcome: Reply | Failure | Interrupted, failure: Failure | None
     ) -> Attempt:
-        """The record of one request. `billed`: the provider may charge for it, answer or none."""
+        """The record of one request, and of what was made of its outcome."""
+        # An answer is billed, turned down or not, and so is what came of a stream. Nobody knows what a provider bills
+        # for # an answer that was not waited for; an error is free.
+        billed = not isinstance(outcome, Failure) or outcome.usage is not None or outcome.kind is Kind.TIMEOUT
         return Attempt(
             model=target.name,
             litellm_model=target.litellm_model,
@@ -222,8 +152,9 @@ class _Course:
             error_kind=failure.kind if failure else None,
             error=failure.message if failure else None,
             latency_s=self.now - began,
-            cost_usd=self.facts.cost(target, usage) if billed else Decimal(0),
-            usage=usage,
+            cost_usd=self.facts.cost(target, outcome.usage) if billed else Decimal(0),
+            usage=outcome.usage,
+            estimated=outcome.estimated,
             retry_after=failure.retry_after if failure else None,
             status=failure.status if failure else None,
             listed=target.listed,
@@ -249,13 +180,13 @@ def plan(job: Job, facts: Facts, *, now: float, random: Callable[[], float]) -> 
 
     `now` is the monotonic time, `random` gives numbers from 0 to 1 for the jitter.
 
-    Returns the `Completion`. Raises `BadRequest`, `MissingKey`, `DeadlineExceeded` or `AllModelsFailed` with every
-    attempt; an interruption is metered and raised again as it came.
+    Returns the `Completion`. Raises `BadRequest`, `MissingKey`, `DeadlineExceeded`, `AllModelsFailed` or
+    `StreamInterrupted` with every attempt; an interruption is metered and raised again as it came.
     """
     course = _Course(job, facts, now=now, start=now, end=now + job.settings.deadline)
     try:
         answer = yield from _ask(course, random)
-    except (AllModelsFailed, BadRequest):
+    except (AllModelsFailed, BadRequest, StreamInterrupted):
         yield from course.tell(CallEnded(job.module, "error", course.spent()))
         raise
     except GeneratorExit:
@@ -268,35 +199,40 @@ def plan(job: Job, facts: Facts, *, now: float, random: Callable[[], float]) -> 
 
 
 def _ask(course: _Course, random: Callable[[], float]) -> Plan:
-    job, loaded = course.job, False
+    job = course.job
+    aside = [target for target in job.chain if course.facts.set_aside(target, course.now)]
+    order = [target for target in job.chain if target not in aside] + aside
     asked: Attempt | None = None
-    for index, target in enumerate(job.chain):
+    for index, target in enumerate(order):
         if course.end - course.now < SHORTEST:
-            for late in job.chain[index:]:
+            for late in order[index:]:
                 yield from course.tell(course.skipped(late, Kind.TIMEOUT, "no time was left"))
-            raise _failed(course)
+            break
         obstacle = course.obstacle(target)
-        if obstacle is None and not loaded:
-            began = course.now
-            if isinstance(stopped := (yield from course.step(Load())), Interrupted):
-                raise stopped.error
-            course.end += course.now - began
-            loaded = True
+        if obstacle is None and not course.loaded:
+            yield from _load(course)
             obstacle = course.obstacle(target)  # LiteLLM's tables know more
         if obstacle is not None:
             yield from course.tell(course.skipped(target, obstacle.kind, obstacle.why))
             continue
         if asked is not None and asked.error_kind is not None:
             yield from course.tell(FellOver(job.module, asked.model, target.name, asked.error_kind))
-        rest = job.chain[index + 1 :]
-        answer, asked = yield from _try(course, target, rest, random)
+        answer, asked = yield from _try(course, target, order[index + 1 :], random)
         if answer is not None:
             return answer
     raise _failed(course)
 
 
+def _load(course: _Course) -> Generator[Effect, tuple[Any, float], None]:
+    began = course.now
+    if isinstance(stopped := (yield from course.step(Load())), Interrupted):
+        raise stopped.error
+    course.end += course.now - began
+    course.loaded = True
+
+
 def _try(
-    course: _Course, target: Target, rest: tuple[Target, ...], random: Callable[[], float]
+    course: _Course, target: Target, rest: Sequence[Target], random: Callable[[], float]
 ) -> Generator[Effect, tuple[Any, float], tuple[Completion | None, Attempt]]:
     """Ask one model, again for errors that may pass, within its share of the time."""
     job = course.job
@@ -307,33 +243,63 @@ def _try(
     retries = 0
     while True:
         began = course.now
-        within = max(SHORTEST, min(job.timeout_of(target), until - began))
-        outcome = yield from course.step(Call(target, request, within))
+        limit = job.timeout_of(target)
+        within = max(SHORTEST, min(limit, until - began))
+        first_token, text = None, None
+        outcome = yield from course.step((Open if job.stream else Call)(target, request, within))
+        if isinstance(outcome, Piece):
+            first_token = course.now - began
+            yield from course.tell(FirstToken(target, first_token))
+            outcome, text = yield from _hand_on(course, outcome, gap=limit)
         failure, parsed = _judge(outcome, request)
-        attempt = course.attempt(
-            target,
-            began,
-            outcome.usage if isinstance(outcome, Reply) else None,
-            failure,
-            # Nobody knows what a provider bills for an answer that was not waited for.
-            billed=failure is None or isinstance(outcome, Reply) or failure.kind in (Kind.TIMEOUT, Kind.CANCELLED),
-        )
+        attempt = course.attempt(target, began, outcome, failure)
         yield from course.tell(attempt)
-        if failure is None:
-            return _completion(course, target, outcome, parsed), attempt
         if isinstance(outcome, Interrupted):
             raise outcome.error
+        if failure is None:
+            yield from course.tell(ModelLeft(target, None))
+            return _completion(course, target, outcome, parsed, first_token), attempt
         course.last = failure
-        if failure.kind is Kind.BAD_REQUEST:
-            raise BadRequest(module=job.module, attempts=course.attempts) from _cause(failure)
-        if failure.kind is Kind.CONTEXT_WINDOW:
-            course.outgrown = target
-        wait = _wait(failure, retries, last=not others, left=until - course.now, random=random)
+        wait = (
+            None
+            if text is not None
+            else _wait(failure, retries, last=not others, left=until - course.now, random=random)
+        )
         if wait is None or retries >= job.settings.retries:
+            yield from course.tell(ModelLeft(target, failure, cut_short=within < limit))
+            if text is not None:
+                raise StreamInterrupted(module=job.module, attempts=course.attempts, partial_text=text) from _cause(
+                    failure
+                )
+            if failure.kind is Kind.BAD_REQUEST:
+                raise BadRequest(module=job.module, attempts=course.attempts) from _cause(failure)
+            if failure.kind is Kind.CONTEXT_WINDOW:
+                course.outgrown = target
             return None, attempt
         retries += 1
         if isinstance(stopped := (yield from course.step(Sleep(wait))), Interrupted):
             raise stopped.error
+
+
+def _hand_on(
+    course: _Course, outcome: Any, *, gap: float
+) -> Generator[Effect, tuple[Any, float], tuple[Reply | Failure | Interrupted, str]]:
+    """Emit a stream's pieces, with at most `gap` seconds between two of them: how it ended, and its text so far.
+
+    Nobody else is asked from here on, however it ends: two models' words are never mixed.
+    """
+    texts: list[str] = []
+    while isinstance(outcome, Piece):
+        piece = outcome
+        texts.append(piece.text)
+        outcome = yield from course.step(Emit(piece.text))
+        if not isinstance(outcome, Interrupted):
+            outcome = yield from course.step(Next(piece.stream, gap))
+        if isinstance(outcome, Interrupted):
+            usage = yield from course.step(Close(piece.stream))
+            if isinstance(usage, Usage):
+                outcome = Interrupted(outcome.error, usage, estimated=True)
+    return outcome, "".join(texts)
 
 
 def _wait(failure: Failure, retries: int, *, last: bool, left: float, random: Callable[[], float]) -> float | None:
@@ -404,7 +370,7 @@ def _failed(course: _Course) -> AllModelsFailed:
     return error
 
 
-def _completion(course: _Course, target: Target, reply: Reply, parsed: Any) -> Completion:
+def _completion(course: _Course, target: Target, reply: Reply, parsed: Any, first_token: float | None) -> Completion:
     job = course.job
     return Completion(
         text=reply.text,
@@ -417,6 +383,7 @@ def _completion(course: _Course, target: Target, reply: Reply, parsed: Any) -> C
         cached=False,
         fallback=target is not job.chain[0],
         latency_s=course.now - course.start,
+        first_token_s=first_token,
         finish_reason=reply.finish_reason,
         tool_calls=reply.tool_calls,
         parsed=parsed,

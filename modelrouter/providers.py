@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .router import announce, get_router
+from .streams import AsyncStream
 from .types import Completion
 
 __all__ = ["Provider", "get_llm_provider", "get_module_provider"]
@@ -20,7 +21,14 @@ class Provider:
 
     async def complete(self, prompt: str | None = None, **arguments: Any) -> Completion:
         """`Router.acomplete` with this module and model; the arguments of the call go before them."""
-        return await get_router().acomplete(prompt, **({"module": self.module, "model": self.model} | arguments))
+        return await get_router().acomplete(prompt, **self._with(arguments))
+
+    def stream(self, prompt: str | None = None, **arguments: Any) -> AsyncStream:
+        """`Router.astream` with this module and model."""
+        return get_router().astream(prompt, **self._with(arguments))
+
+    def _with(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        return {"module": self.module, "model": self.model} | arguments
 
 
 def get_llm_provider(provider_type: str | None = None, model: str | None = None) -> Provider:

@@ -16,17 +16,47 @@ from typing import TYPE_CHECKING, Any, Self
 from . import _litellm as door
 from . import _loop, embedded, pricing, settings
 from .catalog import Catalog
+from .effects import (
+    Call,
+    Close,
+    Effect,
+    Load,
+    Next,
+    Open,
+    Plan,
+    Sleep,
+    Tell,
+    adrive,
+    drive,
+)
 from .errors import EmbeddedUnavailable, InvalidRequest
+from .health import Health
 from .live import LiveCatalog
 from .metrics import Metrics
-from .plan import Call, Effect, Job, Load, Obstacle, Plan, Sleep, Tell, adrive, drive, plan
+from .plan import Job, Obstacle, plan
 from .request import build
-from .types import Attempt, CallEnded, Completion, Environment, Failure, FellOver, Kind, Reply, Request, Target, Usage
+from .streams import AsyncStream, Stream
+from .types import (
+    Attempt,
+    CallEnded,
+    Completion,
+    Environment,
+    Failure,
+    FellOver,
+    FirstToken,
+    Kind,
+    ModelLeft,
+    Piece,
+    Reply,
+    Request,
+    Target,
+    Usage,
+)
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
-__all__ = ["Router", "acomplete", "complete", "configure", "get_router"]
+__all__ = ["Router", "acomplete", "astream", "complete", "configure", "get_router", "stream"]
 
 logger = logging.getLogger("modelrouter")
 
@@ -42,7 +72,10 @@ def announce(target: Target) -> None:
 
 
 class _World:
-    """What a plan may ask: keys, LiteLLM's tables, prices."""
+    """What a plan may ask: keys, LiteLLM's tables, prices, which models keep failing."""
+
+    def __init__(self, health: Health) -> None:
+        self._health = health
 
     def obstacle(self, target: Target, request: Request) -> Obstacle | None:
         if (variable := settings.missing_key(target)) is not None:
@@ -52,6 +85,9 @@ class _World:
         if (why := door.lacks(target, request)) is not None:
             return Obstacle(Kind.UNSUPPORTED, why)
         return None
+
+    def set_aside(self, target: Target, now: float) -> bool:
+        return self._health.is_aside(target, now)
 
     def context_window(self, target: Target) -> int | None:
         return door.context_window(target)
@@ -79,7 +115,8 @@ class Router:
         registry: CollectorRegistry | None = None,
     ) -> None:
         self._metrics = Metrics.of(registry)
-        self._world = _World()
+        self._health = Health(self._metrics.set_aside)
+        self._world = _World(self._health)
         self._live = LiveCatalog(catalog, settings, loaded=self._on_loaded, reloaded=self._metrics.reload)
 
     @property
@@ -140,6 +177,43 @@ class Router:
             self._plan(prompt, module, model, messages, system, timeout, deadline, retries, params), self._aperform
         )
 
+    def stream(
+        self,
+        prompt: str | None = None,
+        *,
+        module: str | None = None,
+        model: str | Sequence[str] | None = None,
+        messages: Iterable[Any] | None = None,
+        system: str | None = None,
+        timeout: float | None = None,
+        deadline: float | None = None,
+        retries: int | None = None,
+        **params: Any,
+    ) -> Stream:
+        """`complete`, piece by piece: the same arguments. The next model is asked only before the first piece.
+
+        The deadline holds until the first piece; after it, `timeout` is the longest gap between two of them.
+        """
+        plan = self._plan(prompt, module, model, messages, system, timeout, deadline, retries, params, stream=True)
+        return Stream(plan, self._perform)
+
+    def astream(
+        self,
+        prompt: str | None = None,
+        *,
+        module: str | None = None,
+        model: str | Sequence[str] | None = None,
+        messages: Iterable[Any] | None = None,
+        system: str | None = None,
+        timeout: float | None = None,
+        deadline: float | None = None,
+        retries: int | None = None,
+        **params: Any,
+    ) -> AsyncStream:
+        """`stream` for asynchronous callers."""
+        plan = self._plan(prompt, module, model, messages, system, timeout, deadline, retries, params, stream=True)
+        return AsyncStream(plan, self._aperform)
+
     def close(self) -> None:
         """Give back what the router holds. It can be used again; nothing is lost."""
 
@@ -170,6 +244,8 @@ class Router:
         deadline: float | None,
         retries: int | None,
         params: dict[str, Any],
+        *,
+        stream: bool = False,
     ) -> Plan:
         request = build(prompt, messages, system, params)
         resolved = self.catalog.resolve(module, model)
@@ -183,13 +259,19 @@ class Router:
                 retries=resolved.settings.retries if retries is None else _count("retries", retries),
             ),
             timeout=_seconds("timeout", timeout),
+            stream=stream,
         )
         return plan(job, self._world, now=time.monotonic(), random=random.random)
 
     def _perform(self, effect: Effect) -> Any:
         match effect:
-            case Call():
+            case Call() | Open():
                 return _loop.run(self._send(effect))
+            case Next():
+                return _loop.run(effect.stream.next(effect.within))
+            case Close():
+                _loop.finish(effect.stream.close())
+                return effect.stream.used()
             case Tell():
                 self._tell(effect)
             case Load():
@@ -200,8 +282,13 @@ class Router:
 
     async def _aperform(self, effect: Effect) -> Any:
         match effect:
-            case Call():
+            case Call() | Open():
                 return await self._send(effect)
+            case Next():
+                return await effect.stream.next(effect.within)
+            case Close():
+                await effect.stream.close()
+                return effect.stream.used()
             case Tell():
                 self._tell(effect)
             case Load():
@@ -211,12 +298,13 @@ class Router:
                 await asyncio.sleep(effect.seconds)
         return None
 
-    async def _send(self, call: Call) -> Reply | Failure:
-        target, within = call.target, call.within
+    async def _send(self, effect: Call | Open) -> Piece | Reply | Failure:
+        send = door.aopen if isinstance(effect, Open) else door.asend
+        target, within = effect.target, effect.within
         announce(target)
         if target.provider != "embedded":
             key = settings.secret(target.key_env) if target.key_env is not None else None
-            return await door.asend(target, call.request, key=key, within=within)
+            return await send(target, effect.request, key=key, within=within)
         began = time.monotonic()
         try:
             server = await asyncio.to_thread(embedded.endpoint, gguf=settings.gguf(), timeout=within)
@@ -224,13 +312,17 @@ class Router:
             return Failure(Kind.NOT_FOUND, str(error))
         served = replace(target, litellm_model=f"openai/{server.model}", api_base=server.api_base, own_address=False)
         left = max(0.0, within - (time.monotonic() - began))
-        return await door.asend(served, call.request, key=server.api_key, within=left)
+        return await send(served, effect.request, key=server.api_key, within=left)
 
     def _tell(self, effect: Tell) -> None:
         record = effect.record
         match record:
             case Attempt():
                 self._metrics.attempt(effect.module, record)
+            case ModelLeft():
+                self._health.note(record, time.monotonic())
+            case FirstToken():
+                self._metrics.first_token(record.target, record.seconds)
             case CallEnded():
                 self._metrics.call(record.module, record.outcome, record.cost_usd)
             case FellOver():
@@ -298,3 +390,13 @@ def complete(prompt: str | None = None, **arguments: Any) -> Completion:
 async def acomplete(prompt: str | None = None, **arguments: Any) -> Completion:
     """`Router.acomplete` on the process's router."""
     return await get_router().acomplete(prompt, **arguments)
+
+
+def stream(prompt: str | None = None, **arguments: Any) -> Stream:
+    """`Router.stream` on the process's router."""
+    return get_router().stream(prompt, **arguments)
+
+
+def astream(prompt: str | None = None, **arguments: Any) -> AsyncStream:
+    """`Router.astream` on the process's router."""
+    return get_router().astream(prompt, **arguments)

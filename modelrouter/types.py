@@ -20,10 +20,13 @@ __all__ = [
     "Environment",
     "Failure",
     "FellOver",
+    "FirstToken",
     "Kind",
+    "ModelLeft",
     "ModuleSettings",
     "Outcome",
     "Overrides",
+    "Piece",
     "Price",
     "PriceTier",
     "Problem",
@@ -62,6 +65,8 @@ class Kind(StrEnum):
     EMPTY_RESPONSE = "empty_response"
     MAX_TOKENS = "max_tokens"
     BAD_REQUEST = "bad_request"
+    TRUNCATED = "truncated"
+    """A stream that ended before its answer did: no finish reason."""
     CANCELLED = "cancelled"
     """The caller went away. Metered, but never counted as an error of the provider."""
 
@@ -242,6 +247,8 @@ class Attempt:
     provider may bill it all the same)."""
     usage: Usage | None = None
     """``None``: the provider did not say."""
+    estimated: bool = False
+    """The usage is counted by LiteLLM's tokenizer: a stream ended before the provider said."""
     retry_after: float | None = None
     """Seconds that the provider asked to wait."""
     status: int | None = None
@@ -277,6 +284,25 @@ class FellOver:
     to_model: str
     """Catalog names, both."""
     reason: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class FirstToken:
+    """A stream's first piece of text has come."""
+
+    target: Target
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModelLeft:
+    """A call is done with a model, its retries included: what its health is judged by."""
+
+    target: Target
+    failure: Failure | None
+    """None: it answered."""
+    cut_short: bool = False
+    """It had less time than its own limit, so that running out of it says nothing about the model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,7 +346,18 @@ class Reply:
     finish_reason: str | None = None
     tool_calls: tuple[ToolCall, ...] = ()
     response: Any = field(default=None, repr=False)
-    """LiteLLM's ``ModelResponse``."""
+    """LiteLLM's ``ModelResponse``, or a function that builds it."""
+    estimated: bool = False
+    """The usage is counted by LiteLLM's tokenizer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A piece of a stream's text."""
+
+    text: str
+    stream: Any = field(repr=False)
+    """The stream that it came from, for the next one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,6 +374,10 @@ class Failure:
     """The name of the exception type that LiteLLM raised."""
     lasting: bool = False
     """Of a kind that may pass, but asking the same model again is of no use: nothing listens at a local address."""
+    usage: Usage | None = None
+    """What a stream had used when it broke."""
+    estimated: bool = False
+    """The usage is counted by LiteLLM's tokenizer."""
 
 
 @dataclass(frozen=True)
@@ -360,6 +401,8 @@ class Completion:
     """The whole call."""
     finish_reason: str | None = None
     tool_calls: tuple[ToolCall, ...] = ()
+    first_token_s: float | None = None
+    """Of a stream: from the request to the first piece of the answer."""
     parsed: Any = None
     """The pydantic object, when ``response_format`` was a pydantic model."""
     attempts: tuple[Attempt, ...] = ()

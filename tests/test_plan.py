@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modelrouter.effects import Call, Interrupted, Load, Sleep, Tell
 from modelrouter.errors import AllModelsFailed, BadRequest, DeadlineExceeded, MissingKey, ModelRouterError
-from modelrouter.plan import Call, Interrupted, Job, Load, Obstacle, Sleep, Tell, plan
+from modelrouter.plan import Job, Obstacle, plan
 from modelrouter.types import (
     Attempt,
     CallEnded,
@@ -39,9 +40,13 @@ class World:
     """Facts that a test sets."""
 
     obstacles: Mapping[str, Obstacle] = field(default_factory=dict)
+    aside: Collection[str] = ()
 
     def obstacle(self, target: Target, request: Request) -> Obstacle | None:
         return self.obstacles.get(target.name)
+
+    def set_aside(self, target: Target, now: float) -> bool:
+        return target.name in self.aside
 
     def context_window(self, target: Target) -> int | None:
         return target.context_window
@@ -359,3 +364,12 @@ def test_the_error_lists_every_attempt_and_its_cause_is_what_the_last_provider_s
         "  See 'modelrouter check scorer'.",
     ]
     assert str(course.error.__cause__) == "auth: it said auth"
+
+
+def test_a_model_set_aside_is_asked_last_and_the_answer_of_the_next_is_a_fallback() -> None:
+    course = play(["a", "b"], {"b": [OK]}, world=World(aside=["a"]))
+    assert course.asked == ["b"]
+    assert course.answer is not None
+    assert course.answer.fallback
+    course = play(["a", "b"], {"a": [OK], "b": [failure(Kind.AUTH)]}, world=World(aside=["a"]))
+    assert course.asked == ["b", "a"]

@@ -1,0 +1,193 @@
+"""What a plan may ask to be done, and the drivers that have it done: one synchronous, one asynchronous, each also for
+streams. They perform effects one after the other and decide nothing.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from .types import Attempt, CallEnded, Completion, FellOver, FirstToken, ModelLeft, Request, Target, Usage
+
+__all__ = [
+    "Call",
+    "Close",
+    "Effect",
+    "Emit",
+    "Interrupted",
+    "Load",
+    "Next",
+    "Open",
+    "Plan",
+    "Record",
+    "Sleep",
+    "StreamClosed",
+    "Tell",
+    "adrive",
+    "adrive_stream",
+    "drive",
+    "drive_stream",
+]
+
+Record: TypeAlias = Attempt | FellOver | FirstToken | ModelLeft | CallEnded
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Make the door ready: LiteLLM takes seconds to import, once. Not charged to the call's deadline."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """Ask one model once. Performed into a `Reply` or a `Failure`, within `within` seconds."""
+
+    target: Target
+    request: Request
+    within: float
+
+
+@dataclass(frozen=True, slots=True)
+class Open:
+    """Ask one model once for a stream. Performed into its first `Piece` within `within` seconds; into a `Reply` when
+    the answer has no text to stream (tool calls alone), or a `Failure`."""
+
+    target: Target
+    request: Request
+    within: float
+
+
+@dataclass(frozen=True, slots=True)
+class Next:
+    """The next piece of a stream. Performed into a `Piece`, the whole `Reply` after the last one, or a `Failure`."""
+
+    stream: Any
+    within: float
+
+
+@dataclass(frozen=True, slots=True)
+class Close:
+    """Close a stream before its end, and its connection. Performed into what it has used, an estimate, as `Usage`."""
+
+    stream: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Emit:
+    """Hand a piece of text to the caller, and wait until the next one is wanted."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sleep:
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Tell:
+    """Meter and log a record: synchronous, inline, in the thread or task of the call."""
+
+    module: str
+    record: Record
+
+
+Effect: TypeAlias = Load | Call | Open | Next | Close | Emit | Sleep | Tell
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupted:
+    """Sent in place of a result: performing the effect was cut short by `error` (a cancelled task, Ctrl-C)."""
+
+    error: BaseException
+    usage: Usage | None = None
+    estimated: bool = False
+
+
+class StreamClosed(BaseException):
+    """The caller closed a stream before its end. Never seen outside: the drivers end the generator with it."""
+
+
+Plan: TypeAlias = Generator[Effect, tuple[Any, float], Completion]
+
+
+def drive(plan: Plan, perform: Callable[[Effect], Any]) -> Completion:
+    """Perform a plan's effects, synchronously."""
+    effect = next(plan)
+    while True:
+        try:
+            result = perform(effect)
+        except BaseException as error:  # noqa: BLE001 - the plan meters it and raises it again
+            result = Interrupted(error)
+        try:
+            effect = plan.send((result, time.monotonic()))
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+
+
+async def adrive(plan: Plan, perform: Callable[[Effect], Awaitable[Any]]) -> Completion:
+    """Perform a plan's effects, asynchronously."""
+    effect = next(plan)
+    while True:
+        try:
+            result = await perform(effect)
+        except BaseException as error:  # noqa: BLE001 - the plan meters it and raises it again
+            result = Interrupted(error)
+        try:
+            effect = plan.send((result, time.monotonic()))
+        except StopIteration as done:
+            return done.value  # type: ignore[no-any-return]
+
+
+def drive_stream(
+    plan: Plan, perform: Callable[[Effect], Any], ended: Callable[[Completion], None]
+) -> Generator[str, None, None]:
+    """Perform a plan's effects and yield the pieces that it emits; `ended` is given the answer after the last one.
+
+    Closing the generator, or dropping it, has the plan close the stream and meter what it used.
+    """
+    effect = next(plan)
+    while True:
+        result: Any = None
+        try:
+            if isinstance(effect, Emit):
+                yield effect.text
+            else:
+                result = perform(effect)
+        except GeneratorExit:
+            result = Interrupted(StreamClosed())
+        except BaseException as error:  # noqa: BLE001 - the plan meters it and raises it again
+            result = Interrupted(error)
+        try:
+            effect = plan.send((result, time.monotonic()))
+        except StopIteration as done:
+            ended(done.value)
+            return
+        except StreamClosed:
+            return
+
+
+async def adrive_stream(
+    plan: Plan, perform: Callable[[Effect], Awaitable[Any]], ended: Callable[[Completion], None]
+) -> AsyncGenerator[str, None]:
+    """`drive_stream`, asynchronously."""
+    effect = next(plan)
+    while True:
+        result: Any = None
+        try:
+            if isinstance(effect, Emit):
+                yield effect.text
+            else:
+                result = await perform(effect)
+        except GeneratorExit:
+            result = Interrupted(StreamClosed())
+        except BaseException as error:  # noqa: BLE001 - the plan meters it and raises it again
+            result = Interrupted(error)
+        try:
+            effect = plan.send((result, time.monotonic()))
+        except StopIteration as done:
+            ended(done.value)
+            return
+        except StreamClosed:
+            return

@@ -1,0 +1,70 @@
+"""Which models keep failing: they are asked after the others, until one call finds that they answer again."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from .types import Kind, ModelLeft, Target
+
+__all__ = ["Health"]
+
+IN_A_ROW = 3
+"""Calls that have to fail one after the other before a model is set aside."""
+PROBE_AFTER = 30.0
+"""Seconds until one call tries it in its place again."""
+
+_FAILING = frozenset((Kind.CONNECTION, Kind.SERVER, Kind.AUTH, Kind.PERMISSION, Kind.QUOTA))
+
+
+@dataclass(slots=True)
+class _State:
+    failures: int = 0
+    until: float | None = None
+    """Monotonic; None: not set aside."""
+
+
+class Health:
+    """What the calls of this process have found, by model and address. `changed` is told whenever a model is set aside
+    (True) or comes back (False)."""
+
+    def __init__(self, changed: Callable[[Target, bool], None]) -> None:
+        self._changed = changed
+        self._lock = threading.Lock()
+        self._states: dict[tuple[str, str | None], _State] = {}
+
+    def is_aside(self, target: Target, now: float) -> bool:
+        """Whether the model is to be asked last. Once its time is over, one caller is told no: the probe."""
+        if not self._states:  # nearly always
+            return False
+        with self._lock:
+            state = self._states.get((target.litellm_model, target.api_base))
+            if state is None or state.until is None:
+                return False
+            if now < state.until:
+                return True
+            state.until = now + PROBE_AFTER
+            return False
+
+    def note(self, record: ModelLeft, now: float) -> None:
+        """How a call has fared with a model."""
+        target, failure = record.target, record.failure
+        key = (target.litellm_model, target.api_base)
+        if failure is None and key not in self._states:
+            return
+        with self._lock:
+            state = self._states.setdefault(key, _State())
+            was = state.until is not None
+            if failure is None:
+                state.failures, state.until = 0, None
+            elif failure.kind is Kind.RATE_LIMIT:
+                if failure.retry_after is not None:
+                    state.until = max(state.until or now, now + failure.retry_after)
+            elif failure.kind in _FAILING or (failure.kind is Kind.TIMEOUT and not record.cut_short):
+                state.failures += 1
+                if state.failures >= IN_A_ROW:
+                    state.until = now + PROBE_AFTER
+            is_aside = state.until is not None
+        if was != is_aside:
+            self._changed(target, is_aside)

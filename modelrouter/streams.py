@@ -1,0 +1,80 @@
+"""What `Router.stream` and `Router.astream` give: an iterator over text, and the whole answer after the last piece."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from typing import Any, Self
+
+from .effects import Effect, Plan, adrive_stream, drive_stream
+from .types import Completion
+
+__all__ = ["AsyncStream", "Stream"]
+
+
+class _Answer:
+    """The answer, once there is one."""
+
+    def __init__(self) -> None:
+        # Not an attribute that the driver sets through self: a stream that is dropped has to be closed at once, and
+        # would wait for the garbage collector if its driver referred to it.
+        self._answers: list[Completion] = []
+
+    @property
+    def answer(self) -> Completion:
+        """The whole answer: text, tokens, cost, attempts. Raises RuntimeError before the last piece has been read."""
+        if not self._answers:
+            raise RuntimeError("the stream has not been read to its end, so there is no whole answer")
+        return self._answers[0]
+
+
+class Stream(_Answer):
+    """The pieces of an answer's text, as they come. The request is sent when the first one is asked for.
+
+    Use it in a ``with`` statement, or `close` it when it is not read to its end: the connection is closed then, and
+    what was used is metered. Reading raises what `Router.complete` raises, and `StreamInterrupted` when the stream
+    breaks.
+    """
+
+    def __init__(self, plan: Plan, perform: Callable[[Effect], Any]) -> None:
+        super().__init__()
+        self._pieces: Generator[str, None, None] = drive_stream(plan, perform, self._answers.append)
+
+    def __iter__(self) -> Self:
+        return self
+
+    def __next__(self) -> str:
+        return next(self._pieces)
+
+    def close(self) -> None:
+        """Close the connection, if it is still open."""
+        self._pieces.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+
+class AsyncStream(_Answer):
+    """`Stream` for asynchronous callers: ``async with`` and ``async for``, or `aclose`."""
+
+    def __init__(self, plan: Plan, perform: Callable[[Effect], Awaitable[Any]]) -> None:
+        super().__init__()
+        self._pieces: AsyncGenerator[str, None] = adrive_stream(plan, perform, self._answers.append)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> str:
+        return await anext(self._pieces)
+
+    async def aclose(self) -> None:
+        """Close the connection, if it is still open."""
+        await self._pieces.aclose()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self.aclose()
