@@ -12,14 +12,15 @@ import contextlib
 import copy
 import datetime
 import functools
+import inspect
 import json
 import logging
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import fields, replace
-from typing import Any
+from typing import Any, Protocol
 
 from pydantic import SecretStr
 
@@ -46,6 +47,19 @@ _ALWAYS_TAKEN = frozenset(
     "allowed_openai_params api_version".split()
 )
 
+
+class StandIn(Protocol):
+    """What can stand in the door in place of LiteLLM: ``modelrouter.testing`` puts a scripted provider there."""
+
+    async def asend(self, target: Target, request: Request, *, within: float) -> Reply | Failure:
+        """As `asend` below."""
+
+    async def aopen(self, target: Target, request: Request, *, within: float) -> Piece | Reply | Failure:
+        """As `aopen` below."""
+
+
+stand_in: StandIn | None = None
+
 _lock = threading.Lock()
 _litellm: Any = None
 _rows: Mapping[str, Mapping[str, Any]] = {}
@@ -60,7 +74,7 @@ def load() -> None:
     """Import LiteLLM, once, without letting it fetch, print or read files of the project. Takes seconds the first
     time."""
     global _litellm, _rows
-    if _litellm is not None:
+    if _litellm is not None or stand_in is not None:
         return
     with _lock:
         if loaded():
@@ -87,10 +101,13 @@ async def asend(target: Target, request: Request, *, key: SecretStr | None, with
 
     Never raises but for cancellation. Needs `load` first.
     """
+    if stand_in is not None:
+        return await stand_in.asend(target, request, within=within)
     try:
         async with asyncio.timeout(within):
             arguments = _arguments(target, request, key, within)
-            response = await _litellm.acompletion(**arguments, **await _client(arguments), **_quiet(target))
+            completion, quiet = _quiet(target, stream=False)
+            response = await completion(**arguments, **await _client(arguments), **quiet)
     except TimeoutError:
         return Failure(Kind.TIMEOUT, f"timeout after {within:.3g} s", raised="TimeoutError")
     except Exception as error:  # noqa: BLE001 - providers' clients raise whatever they like; all of it is a failure
@@ -190,13 +207,14 @@ async def _client(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return {}
 
 
-def _quiet(target: Target, *, stream: bool = False) -> dict[str, Any]:
-    """A logging object that does nothing: LiteLLM's callbacks, cost calculation and logging stay off our own calls.
+def _quiet(target: Target, *, stream: bool) -> tuple[Callable[..., Awaitable[Any]], dict[str, Any]]:
+    """LiteLLM's completion without what our calls do not need (its callbacks, cost calculation, cache and budget), and
+    the argument that goes with it: a logging object that does nothing.
 
     Where other code has hooked into LiteLLM in a way that this would bypass, the plain call is made.
     """
     if any(getattr(_litellm, name) for name in _SWITCHES) or any(map(_foreign, _CALLBACKS)):
-        return {}
+        return _litellm.acompletion, {}
     quiet = _quiet_logging()(
         model=target.litellm_model,
         messages=[],
@@ -208,7 +226,14 @@ def _quiet(target: Target, *, stream: bool = False) -> dict[str, Any]:
         kwargs={},
     )
     quiet.stream_options = {"include_usage": True} if stream else None
-    return {"litellm_logging_obj": quiet}
+    return _bare_completion(), {"litellm_logging_obj": quiet}
+
+
+@functools.cache
+def _bare_completion() -> Callable[..., Awaitable[Any]]:
+    """`litellm.acompletion` without the decorator that logs, caches and retries around it."""
+    bare: Callable[..., Awaitable[Any]] = inspect.unwrap(_litellm.acompletion)
+    return bare
 
 
 _SWITCHES = ("cache", "max_budget", "pre_call_rules", "post_call_rules", "custom_provider_map")
@@ -484,12 +509,15 @@ async def aopen(target: Target, request: Request, *, key: SecretStr | None, with
 
     A `Reply` when the answer has no text to stream. Never raises but for cancellation. Needs `load` first.
     """
+    if stand_in is not None:
+        return await stand_in.aopen(target, request, within=within)
     began = time.monotonic()
     try:
         async with asyncio.timeout(within):
             arguments = _arguments(target, request, key, within)
             arguments |= {"stream": True, "stream_options": {"include_usage": True}}
-            chunks = await _litellm.acompletion(**arguments, **await _client(arguments), **_quiet(target, stream=True))
+            completion, quiet = _quiet(target, stream=True)
+            chunks = await completion(**arguments, **await _client(arguments), **quiet)
     except TimeoutError:
         return Failure(Kind.TIMEOUT, f"timeout after {within:.3g} s", raised="TimeoutError")
     except Exception as error:  # noqa: BLE001 - as for whole answers
