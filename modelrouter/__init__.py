@@ -36,8 +36,8 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time __getattr__ does
         UnknownModule,
     )
     from .providers import get_llm_provider, get_module_provider
-    from .router import Router, acomplete, astream, complete, configure, get_router, stream
-    from .serve import metrics_app, start_metrics_server
+    from .router import Router, acomplete, astream, complete, configure, get_router, install_callback, stream
+    from .serve import mark_worker_dead, metrics_app, start_metrics_server
     from .streams import AsyncStream, Stream
     from .types import Attempt, Completion, Usage
 
@@ -75,6 +75,8 @@ __all__ = [
     "get_llm_provider",
     "get_module_provider",
     "get_router",
+    "install_callback",
+    "mark_worker_dead",
     "metrics_app",
     "start_metrics_server",
     "stream",
@@ -94,6 +96,8 @@ _HOMES = {
     "get_llm_provider": "providers",
     "get_module_provider": "providers",
     "get_router": "router",
+    "install_callback": "router",
+    "mark_worker_dead": "serve",
     "metrics_app": "serve",
     "start_metrics_server": "serve",
     "stream": "router",

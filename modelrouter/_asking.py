@@ -10,7 +10,7 @@ from . import embedded, settings
 from ._render import Screen
 from .catalog import Catalog
 from .errors import AllModelsFailed
-from .request import build
+from .request import Ask, build
 from .router import Router
 from .types import Completion, Kind, Resolved
 
@@ -52,7 +52,7 @@ class Asker:
     ) -> Completion:
         """The answer. Raises what `Router.complete` does."""
         if self._embedded is None:
-            build(prompt, None, system, {})  # a mistake is told before LiteLLM takes its time
+            build(Ask(prompt, system=system))  # a mistake is told before LiteLLM takes its time
             resolved = self._router.catalog.resolve(module, model)
             if not all(map(settings.missing_key, resolved.chain)):
                 load(self._screen)

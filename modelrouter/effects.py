@@ -7,21 +7,41 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, TypeAlias
 
-from .types import Attempt, CallEnded, Completion, FellOver, FirstToken, ModelLeft, Request, Target, Usage
+from .types import (
+    Attempt,
+    CacheUsed,
+    CallEnded,
+    Completion,
+    Failure,
+    FellOver,
+    FirstToken,
+    ModelLeft,
+    Reply,
+    Request,
+    Target,
+    Usage,
+)
 
 __all__ = [
+    "Await",
+    "Board",
     "Call",
     "Close",
     "Effect",
     "Emit",
     "Interrupted",
+    "Keep",
+    "Land",
     "Load",
+    "Look",
     "Next",
     "Open",
     "Plan",
     "Record",
+    "Shared",
     "Sleep",
     "StreamClosed",
     "Tell",
@@ -31,7 +51,7 @@ __all__ = [
     "drive_stream",
 ]
 
-Record: TypeAlias = Attempt | FellOver | FirstToken | ModelLeft | CallEnded
+Record: TypeAlias = Attempt | FellOver | FirstToken | ModelLeft | CacheUsed | CallEnded
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +101,62 @@ class Emit:
 
 
 @dataclass(frozen=True, slots=True)
+class Look:
+    """Look for a remembered answer. Performed into its key, None when it can have none, and the answer or None."""
+
+    module: str
+    target: Target
+    request: Request
+    ttl: float
+    """Seconds: an older one is not taken."""
+    extra: str | None
+    """The caller's own part of the key."""
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """Remember an answer."""
+
+    module: str
+    key: str
+    reply: Reply
+    cost_usd: Decimal | None
+    ttl: float
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """An answer that a flight's leader shares with its followers."""
+
+    reply: Reply
+    cost_usd: Decimal | None
+
+
+@dataclass(frozen=True, slots=True)
+class Board:
+    """Join the flight of identical requests, or begin one. Performed into the flight and whether the call leads it."""
+
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Await:
+    """Wait for a flight's leader. Performed into `Shared`, a `Failure`, or None when the leader went away itself;
+    raises TimeoutError after `within` seconds."""
+
+    flight: Any
+    within: float
+
+
+@dataclass(frozen=True, slots=True)
+class Land:
+    """Tell a flight's followers what came of it."""
+
+    flight: Any
+    outcome: Shared | Failure | None
+
+
+@dataclass(frozen=True, slots=True)
 class Sleep:
     seconds: float
 
@@ -93,7 +169,7 @@ class Tell:
     record: Record
 
 
-Effect: TypeAlias = Load | Call | Open | Next | Close | Emit | Sleep | Tell
+Effect: TypeAlias = Load | Look | Keep | Board | Await | Land | Call | Open | Next | Close | Emit | Sleep | Tell
 
 
 @dataclass(frozen=True, slots=True)

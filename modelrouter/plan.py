@@ -8,15 +8,38 @@ or network.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from decimal import Decimal
-from typing import Any, Protocol
+from functools import partial
+from typing import Any, Literal, Protocol
 
-from .effects import Call, Close, Effect, Emit, Interrupted, Load, Next, Open, Plan, Record, Sleep, Tell
+from .cache import Remembered
+from .effects import (
+    Await,
+    Board,
+    Call,
+    Close,
+    Effect,
+    Emit,
+    Interrupted,
+    Keep,
+    Land,
+    Load,
+    Look,
+    Next,
+    Open,
+    Plan,
+    Record,
+    Shared,
+    Sleep,
+    Tell,
+)
 from .errors import AllModelsFailed, BadRequest, DeadlineExceeded, MissingKey, ProviderError, StreamInterrupted
 from .types import (
     Attempt,
+    CacheUsed,
     CallEnded,
     Completion,
     Failure,
@@ -25,6 +48,7 @@ from .types import (
     Kind,
     ModelLeft,
     ModuleSettings,
+    Obstacle,
     Piece,
     Reply,
     Request,
@@ -32,7 +56,7 @@ from .types import (
     Usage,
 )
 
-__all__ = ["Facts", "Job", "Obstacle", "plan"]
+__all__ = ["Facts", "Job", "plan"]
 
 MAY_PASS = frozenset((Kind.RATE_LIMIT, Kind.CONNECTION, Kind.SERVER))
 """Kinds for which the same model is asked again."""
@@ -41,18 +65,10 @@ PATIENCE = 30.0
 BACKOFF = 0.5
 """Seconds before the first retry, doubled before each further one ("exponential backoff with jitter")."""
 BACKOFF_MOST = 8.0
+COMPLETE = frozenset(("stop", "tool_calls", "function_call"))
+"""Finish reasons of answers that are worth remembering: one that was cut off at max_tokens is not."""
 SHORTEST = 0.01
 """Seconds: with less time than this left, no request is worth sending."""
-
-
-@dataclass(frozen=True, slots=True)
-class Obstacle:
-    """Known before a request is sent: this model cannot answer."""
-
-    kind: Kind
-    why: str
-    variable: str | None = None
-    """The variable that is not set, where a key is what is missing."""
 
 
 class Facts(Protocol):
@@ -82,6 +98,9 @@ class Job:
     timeout: float | None = None
     """Seconds for one attempt, said by the call itself: before the model's own and the module's."""
     stream: bool = False
+    cache: Literal["use", "refresh", "off"] = "off"
+    cache_extra: str | None = None
+    """The caller's own part of the key of a remembered answer."""
 
     def timeout_of(self, target: Target) -> float:
         return self.timeout or target.timeout or self.settings.timeout
@@ -93,10 +112,10 @@ class Job:
         if self.settings.temperature is not None:
             params["temperature"] = self.settings.temperature
         limits = [limit for limit in (self.settings.max_tokens, target.max_tokens) if limit is not None]
-        if limits and "max_completion_tokens" not in self.request.params:
-            params["max_tokens"] = min(limits)
         params |= target.params
         params |= self.request.params
+        if limits and not params.keys() & {"max_tokens", "max_completion_tokens"}:
+            params["max_tokens"] = min(limits)
         return replace(self.request, params=params)
 
 
@@ -116,6 +135,13 @@ class _Course:
     """The model whose context window the prompt was too long for."""
     loaded: bool = False
     """The door is ready."""
+    keys: dict[str, str] = field(default_factory=dict)
+    """Name of a model -> the key of its remembered answer, once it was looked for and not found."""
+    landing: Shared | Failure | None = None
+    """What came of the model that is asked, for calls that wait for the same. None: nothing, as this call was cancelled
+    or had too little time itself, so that another one has to ask."""
+    missed: bool = False
+    """It has been told that no remembered answer was found."""
 
     def step(self, effect: Effect) -> Generator[Effect, tuple[Any, float], Any]:
         """Have one effect performed, and keep the time."""
@@ -129,13 +155,16 @@ class _Course:
 
     def obstacle(self, target: Target) -> Obstacle | None:
         """Why this model is passed over, or None."""
-        if (known := self.facts.obstacle(target, self.job.request)) is not None:
+        if (known := self.facts.obstacle(target, self.job.request_to(target))) is not None:
             return known
         if self.outgrown is not None:
             was, size = self.facts.context_window(self.outgrown), self.facts.context_window(target)
             if was is not None and size is not None and size <= was:
                 return Obstacle(Kind.CONTEXT_WINDOW, f"its context window of {size} tokens is not larger")
         return None
+
+    def usable(self, targets: Sequence[Target]) -> int:
+        return sum(self.obstacle(target) is None for target in targets)
 
     def attempt(
         self, target: Target, began: float, outcome: Reply | Failure | Interrupted, failure: Failure | None
@@ -171,6 +200,11 @@ class _Course:
             listed=target.listed,
         )
 
+    def cost(self) -> Decimal | None:
+        """What the call cost; None when there was an answer, taken or turned down, whose price is not known."""
+        unknown = (a.cost_usd is None and (a.outcome == "ok" or a.usage is not None) for a in self.attempts)
+        return None if any(unknown) else self.spent()
+
     def spent(self) -> Decimal:
         return sum((a.cost_usd for a in self.attempts if a.cost_usd is not None), Decimal(0))
 
@@ -186,13 +220,17 @@ def plan(job: Job, facts: Facts, *, now: float, random: Callable[[], float]) -> 
     course = _Course(job, facts, now=now, start=now, end=now + job.settings.deadline)
     try:
         answer = yield from _ask(course, random)
-    except (AllModelsFailed, BadRequest, StreamInterrupted):
+    except BadRequest:
+        yield from course.tell(CallEnded(job.module, "bad_request", course.spent()))
+        raise
+    except (AllModelsFailed, StreamInterrupted):
         yield from course.tell(CallEnded(job.module, "error", course.spent()))
         raise
     except GeneratorExit:
         raise
-    except BaseException:
-        yield from course.tell(CallEnded(job.module, "cancelled", course.spent()))
+    except BaseException as error:
+        outcome: Literal["error", "cancelled"] = "error" if isinstance(error, Exception) else "cancelled"
+        yield from course.tell(CallEnded(job.module, outcome, course.spent()))
         raise
     yield from course.tell(CallEnded(job.module, "success", answer.cost_usd))
     return answer
@@ -202,8 +240,16 @@ def _ask(course: _Course, random: Callable[[], float]) -> Plan:
     job = course.job
     aside = [target for target in job.chain if course.facts.set_aside(target, course.now)]
     order = [target for target in job.chain if target not in aside] + aside
+    looked = 0
     asked: Attempt | None = None
     for index, target in enumerate(order):
+        # Remembered answers are looked for in the order of the chain, just before a model is asked: a fallback's never
+        # stands in for the primary's, and a model that is set aside may still have one.
+        while looked <= job.chain.index(target):
+            answer = yield from _remembered(course, job.chain[looked])
+            looked += 1
+            if answer is not None:
+                return answer
         if course.end - course.now < SHORTEST:
             for late in order[index:]:
                 yield from course.tell(course.skipped(late, Kind.TIMEOUT, "no time was left"))
@@ -217,10 +263,114 @@ def _ask(course: _Course, random: Callable[[], float]) -> Plan:
             continue
         if asked is not None and asked.error_kind is not None:
             yield from course.tell(FellOver(job.module, asked.model, target.name, asked.error_kind))
-        answer, asked = yield from _try(course, target, order[index + 1 :], random)
+        answer, asked = yield from _fly(course, target, order[index + 1 :], random)
         if answer is not None:
             return answer
     raise _failed(course)
+
+
+def _remembered(course: _Course, target: Target) -> Generator[Effect, tuple[Any, float], Completion | None]:
+    """The model's answer out of the cache. It costs nothing, and needs no key."""
+    job = course.job
+    if job.cache == "off":
+        return None
+    request = job.request_to(target)
+    looked = yield from course.step(Look(job.module, target, request, job.settings.cache_ttl, job.cache_extra))
+    if isinstance(looked, Interrupted):
+        raise looked.error
+    key, found = looked
+    if found is not None and job.cache == "use":
+        answer = yield from _recall(course, target, request, found, "hit")
+        if answer is not None:
+            return answer
+    if key is not None:
+        course.keys[target.name] = key
+    return None
+
+
+def _recall(
+    course: _Course, target: Target, request: Request, found: Remembered | Shared, result: Literal["hit", "coalesced"]
+) -> Generator[Effect, tuple[Any, float], Completion | None]:
+    """The answer made of one that was paid for already."""
+    reply = found.reply
+    if isinstance(found, Shared) and reply.response is not None:
+        # Each caller may do with the response what it likes.
+        reply = replace(reply, response=partial(copy.deepcopy, reply.response))
+    failure, parsed = _judge(reply, request)
+    if failure is not None:
+        return None
+    course.landing = Shared(reply, found.cost_usd)
+    yield from course.tell(
+        Attempt(
+            model=target.name,
+            litellm_model=target.litellm_model,
+            provider=target.provider,
+            outcome="cached",
+            usage=reply.usage,
+            listed=target.listed,
+        )
+    )
+    yield from course.tell(CacheUsed(result, found.cost_usd))
+    if course.job.stream and reply.text:
+        stopped = yield from course.step(Emit(reply.text))
+        if isinstance(stopped, Interrupted):
+            raise stopped.error
+    return _completion(course, target, reply, parsed, None)
+
+
+def _fly(
+    course: _Course, target: Target, rest: Sequence[Target], random: Callable[[], float]
+) -> Generator[Effect, tuple[Any, float], tuple[Completion | None, Attempt]]:
+    """Ask one model, or wait for another call that asks it the same: identical requests in flight are sent once."""
+    job = course.job
+    key = course.keys.get(target.name)
+    if key is None or job.stream or job.cache != "use":
+        return (yield from _try(course, target, rest, random))
+    while True:
+        flight, leading = yield from course.step(Board(key))
+        if leading:
+            break
+        outcome = yield from course.step(Await(flight, max(SHORTEST, _until(course, rest) - course.now)))
+        if outcome is not None:
+            return (yield from _follow(course, target, outcome))
+        if course.end - course.now < SHORTEST:
+            attempt = course.skipped(target, Kind.TIMEOUT, "no time was left")
+            yield from course.tell(attempt)
+            return None, attempt
+    course.landing = None
+    try:
+        # Another call may have landed between the look and the boarding.
+        answer = yield from _remembered(course, target)
+        if answer is None:
+            answer, attempt = yield from _try(course, target, rest, random)
+            return answer, attempt
+        return answer, course.attempts[-1]
+    finally:
+        yield from course.step(Land(flight, course.landing))
+
+
+def _follow(
+    course: _Course, target: Target, outcome: Any
+) -> Generator[Effect, tuple[Any, float], tuple[Completion | None, Attempt]]:
+    """What another call's answer or failure means for this one: nobody asks a model again that just failed."""
+    job = course.job
+    if isinstance(outcome, Shared):
+        answer = yield from _recall(course, target, job.request_to(target), outcome, "coalesced")
+        if answer is not None:
+            return answer, course.attempts[-1]
+        outcome = Failure(Kind.EMPTY_RESPONSE, "the answer does not validate as the response_format")
+    if isinstance(outcome, Interrupted):
+        if not isinstance(outcome.error, TimeoutError):
+            raise outcome.error
+        outcome = Failure(Kind.TIMEOUT, "the same request of another call took too long")
+    attempt = course.skipped(target, outcome.kind, f"the same request of another call failed: {outcome.message}")
+    yield from course.tell(attempt)
+    course.last = outcome
+    if outcome.kind is Kind.BAD_REQUEST:
+        raise BadRequest(module=job.module, attempts=course.attempts) from _cause(outcome)
+    if outcome.kind is Kind.CONTEXT_WINDOW:
+        course.outgrown = target
+    return None, attempt
 
 
 def _load(course: _Course) -> Generator[Effect, tuple[Any, float], None]:
@@ -231,16 +381,24 @@ def _load(course: _Course) -> Generator[Effect, tuple[Any, float], None]:
     course.loaded = True
 
 
+def _until(course: _Course, rest: Sequence[Target]) -> float:
+    """When a model has to be left: it has, its retries included, what is left of the time divided by the usable models
+    that are left."""
+    return course.now + (course.end - course.now) / (1 + course.usable(rest))
+
+
 def _try(
     course: _Course, target: Target, rest: Sequence[Target], random: Callable[[], float]
 ) -> Generator[Effect, tuple[Any, float], tuple[Completion | None, Attempt]]:
     """Ask one model, again for errors that may pass, within its share of the time."""
     job = course.job
-    others = sum(course.obstacle(other) is None for other in rest)
-    # A model, its retries included, has what is left of the time divided by the usable models that are left.
-    until = course.now + (course.end - course.now) / (1 + others)
+    others = course.usable(rest)
+    until = _until(course, rest)
     request = job.request_to(target)
     retries = 0
+    if course.keys and not course.missed:
+        course.missed = True
+        yield from course.tell(CacheUsed("miss"))
     while True:
         began = course.now
         limit = job.timeout_of(target)
@@ -258,6 +416,7 @@ def _try(
             raise outcome.error
         if failure is None:
             yield from course.tell(ModelLeft(target, None))
+            yield from _keep(course, target, outcome, attempt)
             return _completion(course, target, outcome, parsed, first_token), attempt
         course.last = failure
         wait = (
@@ -266,7 +425,9 @@ def _try(
             else _wait(failure, retries, last=not others, left=until - course.now, random=random)
         )
         if wait is None or retries >= job.settings.retries:
-            yield from course.tell(ModelLeft(target, failure, cut_short=within < limit))
+            cut_short = failure.kind is Kind.TIMEOUT and within < limit
+            yield from course.tell(ModelLeft(target, failure, cut_short=cut_short))
+            course.landing = None if cut_short else failure
             if text is not None:
                 raise StreamInterrupted(module=job.module, attempts=course.attempts, partial_text=text) from _cause(
                     failure
@@ -279,6 +440,17 @@ def _try(
         retries += 1
         if isinstance(stopped := (yield from course.step(Sleep(wait))), Interrupted):
             raise stopped.error
+
+
+def _keep(
+    course: _Course, target: Target, reply: Reply, attempt: Attempt
+) -> Generator[Effect, tuple[Any, float], None]:
+    """Remember a complete answer, and have it ready for those who wait for the same."""
+    course.landing = Shared(reply, attempt.cost_usd)
+    key = course.keys.get(target.name)
+    if key is not None and reply.finish_reason in COMPLETE:
+        job = course.job
+        yield from course.step(Keep(job.module, key, reply, attempt.cost_usd, job.settings.cache_ttl))
 
 
 def _hand_on(
@@ -327,7 +499,7 @@ def _judge(outcome: Reply | Failure | Interrupted, request: Request) -> tuple[Fa
         return Failure(Kind.CANCELLED, f"the caller went away ({type(outcome.error).__name__})"), None
     if outcome.finish_reason == "content_filter":
         return Failure(Kind.CONTENT_POLICY, "the provider filtered the answer"), None
-    if outcome.tool_calls:
+    if outcome.tool_calls or (outcome.other and not outcome.text):
         return None, None
     if not outcome.text.strip():
         if outcome.finish_reason == "length":
@@ -339,7 +511,11 @@ def _judge(outcome: Reply | Failure | Interrupted, request: Request) -> tuple[Fa
         return None, None
     try:
         return None, request.parse(outcome.text)
-    except ValueError as error:
+    except Exception as error:  # noqa: BLE001 - a validator of the caller's may raise anything
+        if outcome.finish_reason == "length":
+            limit = request.params.get("max_tokens")
+            said = f"at max_tokens={limit}" if limit else "at the limit of tokens"
+            return Failure(Kind.MAX_TOKENS, f"the answer was cut off {said} and does not validate; raise it"), None
         problem = " ".join(str(error).split())[:200]
         return Failure(Kind.EMPTY_RESPONSE, f"the answer does not validate as the response_format: {problem}"), None
 
@@ -352,7 +528,7 @@ def _failed(course: _Course) -> AllModelsFailed:
     """The error of a call that no model answered."""
     job, elapsed = course.job, course.now - course.start
     if len(course.attempts) == 1 and course.attempts[0].error_kind is Kind.MISSING_KEY:
-        obstacle = course.facts.obstacle(job.chain[0], job.request)
+        obstacle = course.obstacle(job.chain[0])
         if obstacle is not None and obstacle.variable is not None:
             return MissingKey(module=job.module, variable=obstacle.variable, attempts=course.attempts)
     facts: Mapping[str, Any] = {
@@ -379,8 +555,8 @@ def _completion(course: _Course, target: Target, reply: Reply, parsed: Any, firs
         provider=target.provider,
         module=job.module,
         usage=reply.usage or Usage(),
-        cost_usd=course.spent() if course.attempts[-1].cost_usd is not None else None,
-        cached=False,
+        cost_usd=course.cost(),
+        cached=course.attempts[-1].outcome == "cached",
         fallback=target is not job.chain[0],
         latency_s=course.now - course.start,
         first_token_s=first_token,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from .router import announce, get_router
+from .performer import announce
+from .router import get_router
 from .streams import AsyncStream
 from .types import Completion
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import InvalidRequest, nearest
 from .types import Request, nothing
 
-__all__ = ["KNOWN", "build"]
+__all__ = ["KNOWN", "Ask", "build"]
 
 KNOWN = frozenset(
     """
@@ -28,7 +29,8 @@ installed version."""
 _OTHERS = frozenset(
     """
     top_k min_p top_a typical_p repetition_penalty repeat_penalty mirostat num_ctx num_predict num_gpu keep_alive think
-    best_of stop_sequences safety_settings reasoning extra_query cache_control system_prompt
+    best_of stop_sequences safety_settings reasoning extra_query cache_control system_prompt max_new_tokens min_tokens
+    reasoning_format search_options speed maxTokens serviceTier
     """.split()
 )
 """Parameters of single providers that look like a slip of one of LiteLLM's, and are none."""
@@ -52,12 +54,24 @@ _OURS: Mapping[str, str] = {
 _ROLES = frozenset(("system", "developer", "user", "assistant", "tool", "function"))
 
 
-def build(
-    prompt: str | None,
-    messages: Iterable[Any] | None,
-    system: str | None,
-    params: Mapping[str, Any],
-) -> Request:
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """The arguments of a call, as they were passed."""
+
+    prompt: str | None = None
+    module: str | None = None
+    model: str | Sequence[str] | None = None
+    messages: Iterable[Any] | None = None
+    system: str | None = None
+    cache: bool | str | None = None
+    cache_key: str | None = None
+    timeout: float | None = None
+    deadline: float | None = None
+    retries: int | None = None
+    params: Mapping[str, Any] = field(default_factory=nothing)
+
+
+def build(ask: Ask) -> Request:
     """Check what the caller passed and make the request of it.
 
     `messages` are OpenAI's: mappings (or objects with ``model_dump``) with a ``role`` and a ``content``.
@@ -65,12 +79,56 @@ def build(
     Raises:
         InvalidRequest: naming the argument and the mend.
     """
-    checked = _params(params)
+    _seconds("timeout", ask.timeout)
+    _seconds("deadline", ask.deadline)
+    if ask.retries is not None and (isinstance(ask.retries, bool) or not _is(ask.retries, int) or ask.retries < 0):
+        raise InvalidRequest(f"retries= takes a whole number from 0, not {ask.retries!r}.")
+    if not isinstance(ask.model, str | None) and not all(_is(name, str) for name in ask.model):
+        raise InvalidRequest(f"model= takes a name or a list of names, not {ask.model!r}.")
+    if ask.cache not in (None, True, False, "refresh"):
+        raise InvalidRequest(f"cache= takes True, False or 'refresh', not {ask.cache!r}.")
+    if ask.cache_key is not None and not _is(ask.cache_key, str):
+        raise InvalidRequest(f"cache_key= takes a string, not {type(ask.cache_key).__name__}.")
+    params = _params(ask.params)
+    messages = _messages(ask.prompt, ask.messages, ask.system)
+    _sendable("messages", messages)
+    for name, value in params.items():
+        if not isinstance(value, type):
+            _sendable(f"{name}=", value)
     return Request(
-        messages=_messages(prompt, messages, system),
-        params=checked,
-        parse=_parser(checked.get("response_format")),
+        messages=messages,
+        params=params,
+        parse=_parser(params.get("response_format")),
     )
+
+
+def _sendable(what: str, value: Any) -> None:
+    """Providers are spoken to in JSON: what has no such form is the caller's to mend, and no provider's error."""
+    try:
+        _JSON.encode(value).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidRequest(f"{what} cannot be sent as JSON: {error}.") from None
+
+
+def _plain(value: Any) -> Any:
+    if hasattr(value, "model_dump"):
+        return value.model_dump(mode="json")
+    raise TypeError(f"it has a {type(value).__name__} in it")
+
+
+_JSON = json.JSONEncoder(allow_nan=False, ensure_ascii=False, default=_plain)
+
+
+def _is(value: object, kind: type) -> bool:
+    """`isinstance`, for what a caller without a type checker may have passed."""
+    return isinstance(value, kind)
+
+
+def _seconds(name: str, value: Any) -> None:
+    if value is None:
+        return
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
+        raise InvalidRequest(f"{name}= takes a number of seconds above 0, not {value!r}.")
 
 
 def _params(params: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -79,10 +137,10 @@ def _params(params: Mapping[str, Any]) -> Mapping[str, Any]:
             raise InvalidRequest(f"{name}= is not a parameter of a call: {_OURS[name]}.")
         if name == "n" and value not in (None, 1):
             raise InvalidRequest(f"n={value!r}: one call gives one answer. Call in a loop for more of them.")
-        if name not in KNOWN and name not in _OTHERS and (meant := nearest(name, KNOWN - _OURS.keys())):
+        if name not in KNOWN and name not in _OTHERS and (meant := nearest(name, KNOWN - _OURS.keys(), cutoff=0.8)):
             raise InvalidRequest(
                 f"{name}= is not a parameter that LiteLLM knows. Did you mean {meant}=?\n"
-                "  A parameter of a provider's own can be passed in extra_body={...}."
+                "  If it is one of the provider's own, put it into 'params' of the model in the catalog."
             )
     # None is LiteLLM's own default for each of them; left out, equal calls are equal.
     given = {name: value for name, value in params.items() if value is not None and name != "n"}
@@ -123,7 +181,7 @@ def _message(number: int, message: Any) -> Mapping[str, Any]:
             f"{where} is not a message but {type(message).__name__}. A message is {{'role': 'user', 'content': '...'}}."
         )
     role = message.get("role")
-    if role not in _ROLES:
+    if not isinstance(role, str) or role not in _ROLES:
         said = f"has the role {role!r}" if "role" in message else "has no 'role'"
         raise InvalidRequest(f"{where} {said}. Roles: {', '.join(sorted(_ROLES))}.")
     content = message.get("content")

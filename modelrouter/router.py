@@ -1,99 +1,31 @@
-"""The call: what a user asks, made into a plan and performed, synchronously or asynchronously."""
+"""The call: what a user asks, made into a plan and performed, synchronously or asynchronously, whole or as a stream."""
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import random
-import threading
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from . import _litellm as door
-from . import _loop, embedded, pricing, settings
+from . import callback
+from ._forks import ProcessLock
 from .catalog import Catalog
-from .effects import (
-    Call,
-    Close,
-    Effect,
-    Load,
-    Next,
-    Open,
-    Plan,
-    Sleep,
-    Tell,
-    adrive,
-    drive,
-)
-from .errors import EmbeddedUnavailable, InvalidRequest
-from .health import Health
+from .effects import Plan, adrive, drive
 from .live import LiveCatalog
 from .metrics import Metrics
-from .plan import Job, Obstacle, plan
-from .request import build
+from .performer import Performer
+from .plan import Job, plan
+from .request import Ask, build
+from .store import Store
 from .streams import AsyncStream, Stream
-from .types import (
-    Attempt,
-    CallEnded,
-    Completion,
-    Environment,
-    Failure,
-    FellOver,
-    FirstToken,
-    Kind,
-    ModelLeft,
-    Piece,
-    Reply,
-    Request,
-    Target,
-    Usage,
-)
+from .types import Completion, Environment, ModuleSettings
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
-__all__ = ["Router", "acomplete", "astream", "complete", "configure", "get_router", "stream"]
-
-logger = logging.getLogger("modelrouter")
-
-_announced: set[tuple[str, str]] = set()
-
-
-def announce(target: Target) -> None:
-    """Log once per model and process that it is used: the line that operators look for after a change of
-    configuration."""
-    if (target.provider, target.label) not in _announced:
-        _announced.add((target.provider, target.label))
-        logger.info("llm_provider_created provider=%s model=%s", target.provider, target.label)
-
-
-class _World:
-    """What a plan may ask: keys, LiteLLM's tables, prices, which models keep failing."""
-
-    def __init__(self, health: Health) -> None:
-        self._health = health
-
-    def obstacle(self, target: Target, request: Request) -> Obstacle | None:
-        if (variable := settings.missing_key(target)) is not None:
-            return Obstacle(Kind.MISSING_KEY, f"{variable} is not set", variable)
-        if target.provider == "embedded" and (missing := embedded.present(gguf=settings.gguf())) is not None:
-            return Obstacle(Kind.NOT_FOUND, missing)
-        if (why := door.lacks(target, request)) is not None:
-            return Obstacle(Kind.UNSUPPORTED, why)
-        return None
-
-    def set_aside(self, target: Target, now: float) -> bool:
-        return self._health.is_aside(target, now)
-
-    def context_window(self, target: Target) -> int | None:
-        return door.context_window(target)
-
-    def cost(self, target: Target, usage: Usage | None) -> Decimal | None:
-        return pricing.cost(usage, pricing.price_of(target, door.rows))
+__all__ = ["Router", "acomplete", "astream", "complete", "configure", "get_router", "install_callback", "stream"]
 
 
 class Router:
@@ -104,6 +36,7 @@ class Router:
         catalog
             that comes with the package.
         settings: The environment to use in place of the process's variables and .env.
+        store: Where answers are remembered; None: on disk, in MODELROUTER_STATE_DIR or the user's cache directory.
         registry: A Prometheus registry of its own, for tests and embedding; None: the process-wide one.
     """
 
@@ -112,11 +45,12 @@ class Router:
         catalog: Path | str | None = None,
         *,
         settings: Environment | None = None,
+        store: Store | None = None,
         registry: CollectorRegistry | None = None,
     ) -> None:
         self._metrics = Metrics.of(registry)
-        self._health = Health(self._metrics.set_aside)
-        self._world = _World(self._health)
+        self._shared = registry is None
+        self._performer = Performer(self._metrics, store, opened=self._opened)
         self._live = LiveCatalog(catalog, settings, loaded=self._on_loaded, reloaded=self._metrics.reload)
 
     @property
@@ -133,6 +67,8 @@ class Router:
         model: str | Sequence[str] | None = None,
         messages: Iterable[Any] | None = None,
         system: str | None = None,
+        cache: bool | Literal["refresh"] | None = None,
+        cache_key: str | None = None,
         timeout: float | None = None,
         deadline: float | None = None,
         retries: int | None = None,
@@ -145,6 +81,9 @@ class Router:
             module: A module of the catalog; None: ``default``.
             model: A catalog name, an alias, a LiteLLM string, or a list of those in place of the module's chain.
             system: Put before the messages.
+            cache: False: neither look for a remembered answer nor keep one; "refresh": ask, and keep the answer in
+                place of a remembered one; None: as the module says.
+            cache_key: Added to what answers are remembered by, for callers that want several answers to a request.
             timeout: Seconds for one attempt.
             deadline: Seconds for the whole call, retries and fallbacks included.
             retries: More tries of the same model, for errors that may pass.
@@ -155,9 +94,8 @@ class Router:
             AllModelsFailed: with every attempt; `MissingKey` and `DeadlineExceeded` are its special cases.
             BadRequest: a provider says that the request itself is wrong.
         """
-        return drive(
-            self._plan(prompt, module, model, messages, system, timeout, deadline, retries, params), self._perform
-        )
+        ask = Ask(prompt, module, model, messages, system, cache, cache_key, timeout, deadline, retries, params)
+        return drive(self._plan(ask), self._performer.perform)
 
     async def acomplete(
         self,
@@ -167,15 +105,16 @@ class Router:
         model: str | Sequence[str] | None = None,
         messages: Iterable[Any] | None = None,
         system: str | None = None,
+        cache: bool | Literal["refresh"] | None = None,
+        cache_key: str | None = None,
         timeout: float | None = None,
         deadline: float | None = None,
         retries: int | None = None,
         **params: Any,
     ) -> Completion:
         """`complete` for asynchronous callers: the same arguments, answers and errors."""
-        return await adrive(
-            self._plan(prompt, module, model, messages, system, timeout, deadline, retries, params), self._aperform
-        )
+        ask = Ask(prompt, module, model, messages, system, cache, cache_key, timeout, deadline, retries, params)
+        return await adrive(self._plan(ask), self._performer.aperform)
 
     def stream(
         self,
@@ -185,6 +124,8 @@ class Router:
         model: str | Sequence[str] | None = None,
         messages: Iterable[Any] | None = None,
         system: str | None = None,
+        cache: bool | Literal["refresh"] | None = None,
+        cache_key: str | None = None,
         timeout: float | None = None,
         deadline: float | None = None,
         retries: int | None = None,
@@ -194,8 +135,8 @@ class Router:
 
         The deadline holds until the first piece; after it, `timeout` is the longest gap between two of them.
         """
-        plan = self._plan(prompt, module, model, messages, system, timeout, deadline, retries, params, stream=True)
-        return Stream(plan, self._perform)
+        ask = Ask(prompt, module, model, messages, system, cache, cache_key, timeout, deadline, retries, params)
+        return Stream(self._plan(ask, stream=True), self._performer.perform)
 
     def astream(
         self,
@@ -205,17 +146,20 @@ class Router:
         model: str | Sequence[str] | None = None,
         messages: Iterable[Any] | None = None,
         system: str | None = None,
+        cache: bool | Literal["refresh"] | None = None,
+        cache_key: str | None = None,
         timeout: float | None = None,
         deadline: float | None = None,
         retries: int | None = None,
         **params: Any,
     ) -> AsyncStream:
         """`stream` for asynchronous callers."""
-        plan = self._plan(prompt, module, model, messages, system, timeout, deadline, retries, params, stream=True)
-        return AsyncStream(plan, self._aperform)
+        ask = Ask(prompt, module, model, messages, system, cache, cache_key, timeout, deadline, retries, params)
+        return AsyncStream(self._plan(ask, stream=True), self._performer.aperform)
 
     def close(self) -> None:
-        """Give back what the router holds. It can be used again; nothing is lost."""
+        """Close the store of remembered answers. The router can be used again; it is opened anew."""
+        self._performer.close()
 
     async def aclose(self) -> None:
         """`close` for asynchronous callers."""
@@ -233,127 +177,42 @@ class Router:
     async def __aexit__(self, *exc: object) -> None:
         await self.aclose()
 
-    def _plan(
-        self,
-        prompt: str | None,
-        module: str | None,
-        model: str | Sequence[str] | None,
-        messages: Iterable[Any] | None,
-        system: str | None,
-        timeout: float | None,
-        deadline: float | None,
-        retries: int | None,
-        params: dict[str, Any],
-        *,
-        stream: bool = False,
-    ) -> Plan:
-        request = build(prompt, messages, system, params)
-        resolved = self.catalog.resolve(module, model)
+    def _plan(self, ask: Ask, *, stream: bool = False) -> Plan:
+        request = build(ask)
+        resolved = self.catalog.resolve(ask.module, ask.model)
+        settings = resolved.settings
         job = Job(
             module=resolved.module,
             chain=resolved.chain,
             request=request,
             settings=replace(
-                resolved.settings,
-                deadline=_seconds("deadline", deadline) or resolved.settings.deadline,
-                retries=resolved.settings.retries if retries is None else _count("retries", retries),
+                settings,
+                deadline=settings.deadline if ask.deadline is None else ask.deadline,
+                retries=settings.retries if ask.retries is None else ask.retries,
             ),
-            timeout=_seconds("timeout", timeout),
+            timeout=ask.timeout,
             stream=stream,
+            cache=_cache_mode(ask.cache, settings),
+            cache_extra=ask.cache_key,
         )
-        return plan(job, self._world, now=time.monotonic(), random=random.random)
+        return plan(job, self._performer, now=time.monotonic(), random=random.random)
 
-    def _perform(self, effect: Effect) -> Any:
-        match effect:
-            case Call() | Open():
-                return _loop.run(self._send(effect))
-            case Next():
-                return _loop.run(effect.stream.next(effect.within))
-            case Close():
-                _loop.finish(effect.stream.close())
-                return effect.stream.used()
-            case Tell():
-                self._tell(effect)
-            case Load():
-                door.load()
-            case Sleep():
-                time.sleep(effect.seconds)
-        return None
-
-    async def _aperform(self, effect: Effect) -> Any:
-        match effect:
-            case Call() | Open():
-                return await self._send(effect)
-            case Next():
-                return await effect.stream.next(effect.within)
-            case Close():
-                await effect.stream.close()
-                return effect.stream.used()
-            case Tell():
-                self._tell(effect)
-            case Load():
-                if not door.loaded():
-                    await asyncio.to_thread(door.load)
-            case Sleep():
-                await asyncio.sleep(effect.seconds)
-        return None
-
-    async def _send(self, effect: Call | Open) -> Piece | Reply | Failure:
-        send = door.aopen if isinstance(effect, Open) else door.asend
-        target, within = effect.target, effect.within
-        announce(target)
-        if target.provider != "embedded":
-            key = settings.secret(target.key_env) if target.key_env is not None else None
-            return await send(target, effect.request, key=key, within=within)
-        began = time.monotonic()
-        try:
-            server = await asyncio.to_thread(embedded.endpoint, gguf=settings.gguf(), timeout=within)
-        except EmbeddedUnavailable as error:
-            return Failure(Kind.NOT_FOUND, str(error))
-        served = replace(target, litellm_model=f"openai/{server.model}", api_base=server.api_base, own_address=False)
-        left = max(0.0, within - (time.monotonic() - began))
-        return await send(served, effect.request, key=server.api_key, within=left)
-
-    def _tell(self, effect: Tell) -> None:
-        record = effect.record
-        match record:
-            case Attempt():
-                self._metrics.attempt(effect.module, record)
-            case ModelLeft():
-                self._health.note(record, time.monotonic())
-            case FirstToken():
-                self._metrics.first_token(record.target, record.seconds)
-            case CallEnded():
-                self._metrics.call(record.module, record.outcome, record.cost_usd)
-            case FellOver():
-                self._metrics.fell_over(record)
-                logger.warning(
-                    "llm_fallback module=%s from=%s to=%s reason=%s",
-                    record.module,
-                    record.from_model,
-                    record.to_model,
-                    record.reason,
-                )
+    def _opened(self) -> None:
+        # Other code's calls to LiteLLM are metered too, but not into a registry that is somebody's own.
+        if self._shared:
+            callback.install(lambda: self.catalog, self._metrics)
 
     def _on_loaded(self, catalog: Catalog) -> None:
         self._metrics.seed({name: catalog.resolve(name).chain for name in catalog.modules})
 
 
-def _seconds(name: str, value: Any) -> float | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-        raise InvalidRequest(f"{name}= takes a number of seconds above 0, not {value!r}.")
-    return float(value)
+def _cache_mode(asked: bool | str | None, settings: ModuleSettings) -> Literal["use", "refresh", "off"]:
+    if asked == "refresh":
+        return "refresh"
+    return "use" if (settings.cache if asked is None else asked) else "off"
 
 
-def _count(name: str, value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise InvalidRequest(f"{name}= takes a whole number from 0, not {value!r}.")
-    return value
-
-
-_lock = threading.Lock()
+_lock = ProcessLock()
 _default: Router | None = None
 
 
@@ -371,12 +230,13 @@ def configure(
     catalog: Path | str | None = None,
     *,
     settings: Environment | None = None,
+    store: Store | None = None,
     registry: CollectorRegistry | None = None,
 ) -> Router:
     """Replace the process's router; the arguments are `Router`'s. The catalog is read now, so that a mistake shows
     here."""
     global _default
-    router = Router(catalog, settings=settings, registry=registry)
+    router = Router(catalog, settings=settings, store=store, registry=registry)
     router.catalog  # noqa: B018
     _default = router
     return router
@@ -400,3 +260,12 @@ def stream(prompt: str | None = None, **arguments: Any) -> Stream:
 def astream(prompt: str | None = None, **arguments: Any) -> AsyncStream:
     """`Router.astream` on the process's router."""
     return get_router().astream(prompt, **arguments)
+
+
+def install_callback() -> None:
+    """Meter what other code in this process asks LiteLLM directly, with the catalog and the metrics of the process's
+    router. Loads LiteLLM. A router on the process's metrics does it with its first request; by hand it is for processes
+    that call no model through modelrouter, and for after other code has emptied ``litellm.callbacks``. What LiteLLM
+    does not deliver is listed in `modelrouter.callback`."""
+    router = get_router()
+    callback.install(lambda: get_router().catalog, router._metrics)

@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 __all__ = [
     "Attempt",
+    "CacheUsed",
     "CallEnded",
     "Completion",
     "Environment",
@@ -24,6 +25,7 @@ __all__ = [
     "Kind",
     "ModelLeft",
     "ModuleSettings",
+    "Obstacle",
     "Outcome",
     "Overrides",
     "Piece",
@@ -306,6 +308,16 @@ class ModelLeft:
 
 
 @dataclass(frozen=True, slots=True)
+class Obstacle:
+    """Known before a request is sent: this model cannot answer."""
+
+    kind: Kind
+    why: str
+    variable: str | None = None
+    """The variable that is not set, where a key is what is missing."""
+
+
+@dataclass(frozen=True, slots=True)
 class ToolCall:
     """A tool that the model asks to be called."""
 
@@ -316,11 +328,20 @@ class ToolCall:
 
 
 @dataclass(frozen=True, slots=True)
+class CacheUsed:
+    """What the cache was good for in a call; told once per call."""
+
+    result: Literal["hit", "miss", "coalesced"]
+    saved_usd: Decimal | None = None
+    """What the answer had cost when it was made."""
+
+
+@dataclass(frozen=True, slots=True)
 class CallEnded:
     """A call is over: what its module is billed."""
 
     module: str
-    outcome: Literal["success", "error", "cancelled"]
+    outcome: Literal["success", "error", "bad_request", "cancelled"]
     cost_usd: Decimal | None
 
 
@@ -345,6 +366,8 @@ class Reply:
     """``None``: the provider did not say."""
     finish_reason: str | None = None
     tool_calls: tuple[ToolCall, ...] = ()
+    other: bool = False
+    """It has content of another kind: sound, images."""
     response: Any = field(default=None, repr=False)
     """LiteLLM's ``ModelResponse``, or a function that builds it."""
     estimated: bool = False

@@ -76,7 +76,7 @@ def test_a_rate_limited_model_is_set_aside_until_its_retry_after(health: Health)
 def test_calls_go_past_a_failing_model_and_return_when_it_answers(
     catalog: WriteCatalog, server: ScriptedServer, keys: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    catalog({"a": server.openai("a"), "b": server.openai("b")}, retries=0)
+    catalog({"a": server.openai("a"), "b": server.openai("b")}, retries=0, cache=False)
     server.script("a", Fault(503), Fault(503), Fault(503), Reply("back"))
     registry = CollectorRegistry()
     router = Router(registry=registry)
@@ -93,7 +93,7 @@ def test_calls_go_past_a_failing_model_and_return_when_it_answers(
 def test_a_model_set_aside_still_answers_when_the_others_fail(
     catalog: WriteCatalog, server: ScriptedServer, keys: str
 ) -> None:
-    catalog({"a": server.openai("a"), "b": server.openai("b")}, retries=0)
+    catalog({"a": server.openai("a"), "b": server.openai("b")}, retries=0, cache=False)
     server.script("a", Fault(503), Fault(503), Fault(503), Reply("back"))
     server.script("b", Reply("fine"), Reply("fine"), Reply("fine"), Fault(401))
     router = Router(registry=CollectorRegistry())

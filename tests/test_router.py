@@ -20,6 +20,7 @@ from servers import Hang, Reply, ScriptedServer, ToolUse
 
 import modelrouter
 import modelrouter.live
+import modelrouter.performer
 from modelrouter import InvalidRequest, Router, UnknownModel, UnknownModule
 from modelrouter.request import KNOWN
 from modelrouter.types import ToolCall
@@ -228,11 +229,11 @@ def test_a_price_that_is_not_known_is_none_and_never_0(
 def test_each_fallback_is_one_warning_and_each_model_is_announced_once(
     router: Router, server: ScriptedServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(modelrouter.router, "_announced", set())
+    monkeypatch.setattr(modelrouter.performer, "_announced", set())
     server.script("good", Reply(""))
     with caplog.at_level(logging.INFO, "modelrouter"):
         router.complete("hi")
-        router.complete("hi")
+        router.complete("hi again")
     lines = [record.getMessage() for record in caplog.records]
     assert lines.count("llm_provider_created provider=anthropic model=good") == 1
     assert lines.count("llm_fallback module=default from=good to=local reason=empty_response") == 2

@@ -246,7 +246,7 @@ def test_wrong_arguments_show_at_once_and_a_wrong_request_when_it_is_read(
 def test_the_deadline_holds_until_the_first_piece_and_a_gap_after_it(
     read: Read, two: Any, server: ScriptedServer
 ) -> None:
-    two("openai", timeout=5)
+    two("openai", timeout=5, cache=False)
     server.script("first", Reply(pieces=["one", 0.2, " two", 0.2, " three", 0.2, " four"]), Reply(pieces=[5.0, "late"]))
     pieces, _ = read("hi", deadline=0.3, model="first")
     assert len(pieces) == 4

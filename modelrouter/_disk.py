@@ -1,0 +1,150 @@
+"""diskcache, as the store needs it: rows of text and nothing else, and one connection for all threads.
+
+What is kept of diskcache is its table, expiry and eviction; its files beside the database, its pickles and its
+connection per thread are not used.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+
+import diskcache
+from diskcache.core import DBNAME, MODE_RAW, UNKNOWN
+
+__all__ = ["DBNAME", "Database", "Refused", "cause"]
+
+
+class Refused(ValueError):
+    """A row that is not text: nobody here has written it."""
+
+
+class _Rows(diskcache.Disk):  # type: ignore[misc]  # diskcache has no types
+    """Keys and values are text, in the database itself.
+
+    diskcache unpickles whatever row says that it is a pickle, and so does its JSONDisk: a planted row runs code
+    (CVE-2025-69872). A planted file name would have any file of the user's read or removed.
+    """
+
+    def put(self, key: str) -> tuple[str, bool]:
+        return key, True
+
+    def get(self, key: object, raw: object) -> str:
+        if not raw or type(key) is not str:
+            raise Refused("its key is not text")
+        return key
+
+    def store(self, value: str, read: bool, key: object = UNKNOWN) -> tuple[int, int, None, str]:  # noqa: ARG002 - diskcache's
+        return 0, MODE_RAW, None, value
+
+    def fetch(self, mode: object, filename: object, value: object, read: bool) -> str:  # noqa: ARG002 - diskcache's
+        if mode != MODE_RAW or filename is not None or type(value) is not str:
+            raise Refused("it is not text")
+        return value
+
+    def remove(self, file_path: object) -> None:
+        """There are no files to remove."""
+
+
+class Database(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
+    """One directory of diskcache's. One thread at a time may use it.
+
+    diskcache's own connection per thread costs each new thread half a millisecond, outlives `close` in all threads but
+    the caller's, and cannot be closed before a fork, over which SQLite must not carry one:
+    https://www.sqlite.org/howtocorrupt.html#_carrying_an_open_database_connection_across_a_fork_
+
+    `busy` is how long to wait for another process's lock, in seconds.
+    """
+
+    def __init__(self, directory: str, *, busy: float, size_limit: int) -> None:
+        self._file = f"{directory}/{DBNAME}"
+        self._busy = busy
+        self._connection: sqlite3.Connection | None = None
+        # diskcache waits a minute for a lock while it sets up, so ask first whether there is one.
+        with contextlib.closing(self._connect()) as probe:
+            probe.execute("BEGIN IMMEDIATE")
+            probe.execute("ROLLBACK")
+        try:
+            super().__init__(
+                directory,
+                timeout=busy,
+                disk=_Rows,
+                # By age: the oldest is the next to expire, and a look-up writes nothing, as it would have to for LRU.
+                eviction_policy="least-recently-stored",
+                size_limit=size_limit,
+                cull_limit=10,
+                statistics=0,
+                tag_index=0,
+                # A mapped file that somebody cuts short kills the process.
+                sqlite_mmap_size=0,
+            )
+        except BaseException:
+            self.close()
+            raise
+
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._file, timeout=self._busy, isolation_level=None, check_same_thread=False)
+        try:
+            connection.execute("PRAGMA synchronous = NORMAL")
+            # What was removed is overwritten: an answer is not kept longer than it was asked to be.
+            connection.execute("PRAGMA secure_delete = ON")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    @property
+    def _con(self) -> sqlite3.Connection:
+        if self._connection is None:
+            self._connection = self._connect()
+            self._id = self._identity()
+        return self._connection
+
+    def _identity(self) -> tuple[int, int] | None:
+        try:
+            found = os.stat(self._file)  # noqa: PTH116 - quicker, and each write asks
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino
+
+    def is_lost(self) -> bool:
+        """Whether the open file is not the one in the directory any more: nobody else will see what goes into it."""
+        return self._connection is not None and self._identity() != self._id
+
+    def close(self) -> None:
+        """Close the connection; the next use opens a new one. An open transaction is rolled back."""
+        connection, self._connection = self._connection, None
+        self._txn_id = None
+        if connection is not None:
+            connection.close()
+
+    def __del__(self) -> None:
+        self.close()
+
+    def recover(self) -> None:
+        """After a failure: leave no transaction open. diskcache does when a commit fails, and locks all others out."""
+        self._txn_id = None
+        if self._connection is not None and self._connection.in_transaction:
+            try:
+                self._connection.execute("ROLLBACK")
+            except sqlite3.Error:
+                self.close()
+
+    def delete(self, tag: str | None, before: float) -> int:
+        """Delete the rows with this tag (None: any) that were stored before a wall-clock time; returns how many."""
+        select = (
+            "SELECT rowid, filename FROM Cache WHERE rowid > ? AND (? IS NULL OR tag = ?) AND store_time < ?"
+            " ORDER BY rowid LIMIT ?"
+        )
+        count: int = self._select_delete(select, [0, tag, tag, before, 500])
+        # Out of the write-ahead log too. Where somebody reads at the moment, that has to wait for a later checkpoint.
+        self._sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        return count
+
+
+def cause(error: Exception) -> Exception:
+    """What SQLite said: diskcache makes a Timeout of everything that goes wrong at the beginning of a transaction."""
+    if isinstance(error, diskcache.Timeout) and isinstance(error.__context__, Exception):
+        return error.__context__
+    return error

@@ -1,0 +1,241 @@
+"""Remembered answers: under which key one is kept, what is kept of it, and how it comes back.
+
+What a store does, or has, never fails a call: the result says ``error``, and each kind of failure is logged once.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+import logging
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any, Literal
+
+from .store import Store, StoreError
+from .types import Reply, Request, Target, ToolCall, Usage
+
+__all__ = ["Cache", "Found", "Remembered", "decode", "encode", "key"]
+
+logger = logging.getLogger("modelrouter")
+
+VERSION = 1
+"""Of keys and of values: what another version has kept is not looked at."""
+
+_NO_MATTER = frozenset(("api_key", "max_retries", "request_timeout", "stream", "stream_options", "timeout"))
+"""Parameters that do not change an answer, wherever it is made."""
+_LABELS = frozenset(("metadata", "prompt_cache_key", "prompt_cache_retention", "safety_identifier", "store", "user"))
+"""Parameters that a provider only keeps books by. A gateway of one's own may well answer by them, so they do not matter
+only at the provider's own address."""
+
+
+# -- keys
+
+
+def key(target: Target, request: Request, *, extra: str | None = None) -> str | None:
+    """Under which key this model's answer to this request is kept: 64 characters, the same in every process. None: the
+    request has something in it that has no JSON form, so no answer to it is kept.
+
+    `request` is what is sent, the model's own parameters included (`Job.request_to`); `extra` is the caller's own. In
+    it are the model, its address, the messages and all parameters but those that cannot change the answer, each level's
+    names in any order. Headers are in it, as some change the answer: one that differs from call to call, such as a
+    trace's, makes every call a miss. It is a digest, so no header can be read from it; API keys are not in it at all.
+    """
+    if target.api_base is None and not target.own_address:
+        return None  # elsewhere, and only LiteLLM knows where
+    ignored = _NO_MATTER | _LABELS if target.own_address else _NO_MATTER
+    asked = [
+        VERSION,
+        target.litellm_model,
+        target.api_base,
+        request.messages,
+        {name: value for name, value in request.params.items() if value is not None and name not in ignored},
+        extra,
+    ]
+    try:
+        text = _canonical.encode(asked)
+    except Exception:  # noqa: BLE001 - whatever is wrong with an object of the caller's, the provider will say it
+        return None
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _plain(value: Any) -> Any:
+    """A JSON form for what is sent as JSON and is none yet."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    if isinstance(value, type):
+        return {"schema of": _schema(value)}
+    return value.model_dump(mode="json")
+
+
+@functools.lru_cache(maxsize=256)
+def _schema(model: Any) -> Any:
+    return model.model_json_schema()
+
+
+# ASCII, because a lone half of a surrogate pair has no other form.
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False, default=_plain)
+
+
+# -- values
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """An answer out of the store."""
+
+    reply: Reply
+    """Its ``response`` is a function that makes LiteLLM's ``ModelResponse``, or None."""
+    cost_usd: Decimal | None
+    """What it cost when it was made."""
+    stored_at: float
+    """Wall-clock time, seconds since 1970: other processes read it."""
+    module: str
+    """Whose answer it was."""
+
+
+def encode(reply: Reply, cost: Decimal | None, *, module: str, now: float) -> dict[str, Any]:
+    """A complete answer as a JSON value. `now` is the wall-clock time.
+
+    Raises whatever the response raises when it has no JSON form.
+    """
+    usage = reply.usage
+    response = reply.response() if callable(reply.response) else reply.response
+    if response is not None:
+        # As text within: a hit has no need to parse it before somebody asks for the response.
+        response = json.dumps(response.model_dump(warnings=False), allow_nan=False, separators=(",", ":"))
+    return {
+        "version": VERSION,
+        "text": reply.text,
+        "usage": usage
+        and [
+            usage.input_tokens,
+            usage.output_tokens,
+            usage.cache_read_tokens,
+            usage.cache_write_tokens,
+            usage.reasoning_tokens,
+        ],
+        "finish_reason": reply.finish_reason,
+        "tool_calls": [[call.id, call.name, call.arguments] for call in reply.tool_calls],
+        "other": reply.other,
+        "estimated": reply.estimated,
+        "cost_usd": None if cost is None else str(cost),
+        "stored_at": now,
+        "module": module,
+        "response": response,
+    }
+
+
+def decode(value: Any, *, rebuild: Callable[[dict[str, Any]], Any]) -> Remembered:
+    """The answer in a value that `encode` has made. `rebuild` makes LiteLLM's response of its JSON form, when asked.
+
+    Raises StoreError for anything else: another version's, or not an answer at all.
+    """
+    match value:
+        case {
+            "version": int(version),
+            "text": str(text),
+            "usage": None | [int(), int(), int(), int(), int()] as usage,
+            "finish_reason": None | str() as finish_reason,
+            "tool_calls": list(calls),
+            "other": bool(other),
+            "estimated": bool(estimated),
+            "cost_usd": None | str() as cost,
+            "stored_at": int() | float() as stored_at,
+            "module": str(module),
+            "response": None | str() as response,
+        } if version == VERSION and math.isfinite(stored_at):
+            reply = Reply(
+                text=text,
+                usage=None if usage is None else Usage(*usage),
+                finish_reason=finish_reason,
+                tool_calls=tuple(map(_tool_call, calls)),
+                other=other,
+                estimated=estimated,
+                response=None if response is None else functools.partial(_rebuilt, rebuild, response),
+            )
+            return Remembered(reply, _cost(cost), float(stored_at), module)
+    raise StoreError("unreadable_answer", "a value in the store is no answer that this version of modelrouter knows.")
+
+
+def _rebuilt(rebuild: Callable[[dict[str, Any]], Any], response: str) -> Any:
+    return rebuild(json.loads(response))
+
+
+def _tool_call(value: Any) -> ToolCall:
+    match value:
+        case [str(id_), str(name), str(arguments)]:
+            return ToolCall(id_, name, arguments)
+    raise StoreError("unreadable_answer", "an answer in the store has a tool call that is none.")
+
+
+def _cost(text: str | None) -> Decimal | None:
+    if text is None:
+        return None
+    try:
+        if (cost := Decimal(text)) >= 0 and cost.is_finite():
+            return cost
+    except ArithmeticError:
+        pass
+    raise StoreError("unreadable_answer", "an answer in the store has a cost that is none.")
+
+
+# -- the store, which may fail
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What looking for an answer gave."""
+
+    result: Literal["hit", "miss", "error"]
+    answer: Remembered | None = None
+    """With a hit."""
+
+
+_MISS = Found("miss")
+_ERROR = Found("error")
+
+
+class Cache:
+    """Answers in a store. No failure of the store's is raised; each kind is logged once."""
+
+    def __init__(self, store: Store, *, rebuild: Callable[[dict[str, Any]], Any]) -> None:
+        self.store = store
+        self._rebuild = rebuild
+        self._logged: set[str] = set()
+
+    def read(self, key: str, *, ttl: float, now: float) -> Found:
+        """Look for an answer that is less than `ttl` seconds old. `now` is the wall-clock time.
+
+        One from the future, after the clock was set back, is not taken: nobody knows its age.
+        """
+        try:
+            value = self.store.get(key)
+            if value is None:
+                return _MISS
+            answer = decode(value, rebuild=self._rebuild)
+        except Exception as error:  # noqa: BLE001 - a store must not fail a call
+            self._log_once(error)
+            return _ERROR
+        return Found("hit", answer) if 0 <= now - answer.stored_at < ttl else _MISS
+
+    def write(self, key: str, reply: Reply, cost: Decimal | None, *, ttl: float, module: str, now: float) -> bool:
+        """Keep a complete answer for `ttl` seconds; its tag in the store is the module. False: there was an error."""
+        try:
+            self.store.set(key, encode(reply, cost, module=module, now=now), ttl=ttl, tag=module)
+        except Exception as error:  # noqa: BLE001 - a store must not fail a call
+            self._log_once(error)
+            return False
+        return True
+
+    def _log_once(self, error: Exception) -> None:
+        reason, said = type(error).__name__, ""
+        if isinstance(error, StoreError):
+            # Only our own messages are known to be without secrets: a server's address may have its password in it.
+            reason, said = error.reason, f" {error}"
+        if reason not in self._logged:
+            self._logged.add(reason)
+            logger.warning("cache_failed reason=%s: calls go on without it.%s", reason, said)

@@ -1,0 +1,77 @@
+"""Identical requests that are in flight at the same time are sent once: one caller leads, the others follow."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as Overdue
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from ._forks import ProcessLock
+from .effects import Shared
+from .types import Failure
+
+__all__ = ["Flight", "Flights", "Outcome"]
+
+Outcome: TypeAlias = Shared | Failure | None
+"""What a leader brings home for everybody: an answer, its model's failure, or nothing, because it went away itself."""
+
+
+@dataclass(frozen=True, eq=False)
+class Flight:
+    """One request under way."""
+
+    key: str
+    thread: int = field(default_factory=threading.get_ident)
+    """The leader's."""
+    landed: Future[Outcome] = field(default_factory=Future, repr=False)
+
+    def wait(self, within: float) -> Outcome:
+        """The outcome, for a synchronous follower. Raises TimeoutError."""
+        try:
+            return self.landed.result(within)
+        except Overdue:
+            raise TimeoutError from None
+
+    async def await_(self, within: float) -> Outcome:
+        """The outcome, for an asynchronous follower. Raises TimeoutError."""
+        async with asyncio.timeout(within):
+            # Shielded: a follower that goes away must not cancel the flight for the others.
+            return await asyncio.shield(asyncio.wrap_future(self.landed))
+
+
+class Flights:
+    """The flights of a router, by cache key."""
+
+    def __init__(self) -> None:
+        self._process = os.getpid()
+        self._lock = ProcessLock()
+        self._flights: dict[str, Flight] = {}
+
+    def board(self, key: str, *, blocking: bool) -> tuple[Flight, bool]:
+        """The flight for `key`, and whether the caller leads it. `blocking`: the caller would block its thread to wait.
+
+        A caller that would block the very thread on which the leader's event loop runs leads a flight of its own: the
+        two would wait for each other.
+        """
+        with self._lock:
+            if self._process != os.getpid():  # a forked child: its parent's leaders are not here
+                self._process, self._flights = os.getpid(), {}
+            flight = self._flights.get(key)
+            if flight is None:
+                flight = self._flights[key] = Flight(key)
+                return flight, True
+        if blocking and flight.thread == threading.get_ident():
+            return Flight(key), True
+        return flight, False
+
+    def land(self, flight: Flight, outcome: Outcome) -> None:
+        """The leader is back. With None, the followers board again and one of them leads."""
+        with self._lock:
+            if self._flights.get(flight.key) is flight:
+                del self._flights[flight.key]
+        if not flight.landed.done():
+            flight.landed.set_result(outcome)

@@ -1,0 +1,339 @@
+"""Where answers are kept: JSON values with a time to live, under keys of text.
+
+A store may fail at any time (a full disk, a lock, a lost server). It then raises `StoreError`, soon, and it is for the
+caller to go on without.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import re
+import shutil
+import sqlite3
+import threading
+import time
+import weakref
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from .errors import ModelRouterError
+
+if TYPE_CHECKING:
+    from ._disk import Database
+
+__all__ = ["SIZE_LIMIT", "DiskStore", "NullStore", "Stats", "Store", "StoreError"]
+
+T = TypeVar("T")
+
+SIZE_LIMIT = 2**30
+"""Bytes."""
+BUSY = 0.25
+"""Seconds to wait for another process's lock on the database: a call is waiting too."""
+REST = 5.0
+"""Seconds for which what has just kept a call waiting, or could not even be opened, is not tried again."""
+
+
+_DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_OUTSIDE = (
+    *(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM),
+    *(sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH),
+)
+"""SQLite's codes for what is wrong around a database. When it is opened, all others mean that it is not as we left it:
+a damaged schema shows itself in many ways."""
+
+
+ENOUGH = 3
+"""Damaged values, after which the whole database counts as damaged: SQLite may not notice it, and mix up more."""
+
+
+class _Damaged(Exception):
+    """A value that is not what was written."""
+
+
+_DAMAGED = (_Damaged, sqlite3.OperationalError, UnicodeDecodeError)
+"""What a row, or a name in an error of SQLite's, raises when it is text that is none."""
+
+
+class StoreError(ModelRouterError):
+    """The store could not do what it was asked to. It never fails a call."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        self.reason = reason
+        """A short name of what is wrong, such as ``busy`` or ``full``, to tell one failure from another."""
+        super().__init__(message)
+
+
+@dataclass(frozen=True, slots=True)
+class Stats:
+    entries: int
+    """Those that have expired and are not removed yet included."""
+    bytes: int
+    """On the disk."""
+
+
+class Store(Protocol):
+    """JSON values with a time to live. Safe over threads; all methods raise nothing but `StoreError`."""
+
+    def get(self, key: str) -> Any:
+        """The value, or None when there is none or its time is over."""
+
+    def set(self, key: str, value: Any, *, ttl: float, tag: str | None = None) -> None:
+        """Keep a JSON value for `ttl` seconds, in place of an earlier one. `tag` is what `clear` can go by."""
+
+    def clear(self, *, tag: str | None = None, older_than: float = 0.0) -> int:
+        """Remove what has this tag (None: any) and was set more than so many seconds ago. Returns how many."""
+
+    def stats(self) -> Stats:
+        """How much is kept."""
+
+    def close(self) -> None:
+        """Give back what the store holds. It can be used again."""
+
+
+class NullStore:
+    """Keeps nothing."""
+
+    def get(self, key: str) -> None:  # noqa: ARG002 - the protocol's
+        return None
+
+    def set(self, key: str, value: Any, *, ttl: float, tag: str | None = None) -> None:
+        """Forget the value at once."""
+
+    def clear(self, *, tag: str | None = None, older_than: float = 0.0) -> int:  # noqa: ARG002 - the protocol's
+        return 0
+
+    def stats(self) -> Stats:
+        return Stats(0, 0)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+
+# Held while any store of the process is used, and over a fork, before which all connections are closed: a child that
+# inherits a transaction of another thread's can never write again, and one that inherits a connection believes in locks
+# that it does not have. Reentrant, because a finalizer that forks may run inside.
+_lock = threading.RLock()
+_stores: weakref.WeakSet[DiskStore] = weakref.WeakSet()
+
+
+def _before_fork() -> None:
+    _lock.acquire()
+    _disconnect_all()
+
+
+def _after_fork_in_parent() -> None:
+    _lock.release()
+
+
+def _after_fork_in_child() -> None:
+    global _lock
+    # A new one, because servers that fork in C (uWSGI) never ran `_before_fork`.
+    _lock = threading.RLock()
+    _disconnect_all()
+
+
+def _disconnect_all() -> None:
+    for store in _stores:
+        store.disconnect()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
+
+
+class DiskStore:
+    """Values as JSON text in an SQLite database, through diskcache. Safe over threads, processes and forks.
+
+    `directory` is the store's own. It is made with mode 0700, its files with 0600, whatever the umask says; an existing
+    one that is open to others is tightened, and not used if it cannot be, because it is somebody else's.
+
+    Nothing is touched before the first use. Above `size_limit` bytes the values that were set first go first. Each
+    `set` also removes up to ten values whose time is over.
+
+    A database that is damaged is left for a new one in a directory of a higher number, never mended or replaced in
+    place: other processes may have it open, and SQLite finds its log by name. They move on when they next write.
+    A value carries a checksum over its key and text, so damage that SQLite does not notice is an error and no value.
+    """
+
+    def __init__(self, directory: Path | str, *, size_limit: int = SIZE_LIMIT) -> None:
+        self.directory = Path(directory).absolute()
+        self._size_limit = size_limit
+        self._database: Database | None = None
+        self._number = 1
+        self._damaged = 0
+        self._rests: dict[bool, tuple[float, str, str]] = {}
+        """By whether it writes: until when (monotonic) it is not tried again, with the reason and the message."""
+        with _lock:
+            _stores.add(self)
+
+    def get(self, key: str) -> Any:
+        """The value, or None when there is none or its time is over.
+
+        Raises StoreError, among others for a row that nobody here has written, such as a pickle: it is never run.
+        """
+        return self._use(lambda database: _value(key, database.get(key)))
+
+    def set(self, key: str, value: Any, *, ttl: float, tag: str | None = None) -> None:
+        """Keep a JSON value (other than null) for `ttl` seconds. Raises StoreError, also for a value that is not
+        JSON."""
+        try:
+            text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+            row = _checksum(key, text) + text
+        except (TypeError, ValueError, RecursionError) as error:
+            raise StoreError("not_json", f"the value is not JSON: {error}.") from error
+        self._use(lambda database: database.set(key, row, expire=ttl, tag=tag), writing=True)
+
+    def clear(self, *, tag: str | None = None, older_than: float = 0.0) -> int:
+        """Remove what has this tag (None: any) and was set more than so many seconds ago, and return how many."""
+        before = time.time() - older_than if older_than else float("inf")
+        return self._use(lambda database: database.delete(tag, before), writing=True)
+
+    def stats(self) -> Stats:
+        """How much is kept. Raises StoreError."""
+        return self._use(lambda database: Stats(len(database), database.volume()))
+
+    def close(self) -> None:
+        """Close the database, and forget what was wrong with it. The next use opens it again."""
+        with _lock:
+            self._forget()
+            self._rests.clear()
+
+    def disconnect(self) -> None:
+        """Close the connection alone."""
+        if self._database is not None:
+            with contextlib.suppress(sqlite3.Error):
+                self._database.close()
+
+    def _forget(self) -> None:
+        self.disconnect()
+        self._database = None
+
+    def _use(self, operation: Callable[[Database], T], *, writing: bool = False) -> T:
+        with _lock:
+            if self._rests:
+                self._check_rest(writing)
+            try:
+                if writing and self._database is not None and self._database.is_lost():
+                    self._forget()
+                return operation(self._open() if self._database is None else self._database)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it must not fail a call
+                failed = self._failed(error, writing)
+            except BaseException:
+                self.close()  # Ctrl-C, between any two steps of diskcache's
+                raise
+        raise failed  # out here, so that it does not refer to an exception that may quote a value
+
+    def _check_rest(self, writing: bool) -> None:
+        until, reason, message = self._rests.get(writing, (0.0, "", ""))
+        if time.monotonic() < until:
+            raise StoreError(reason, message)
+        self._rests.pop(writing, None)
+
+    def _open(self) -> Database:
+        from ._disk import DBNAME, Database
+
+        _make_private(self.directory)
+        self._number = max([self._number, *_numbers(self.directory)])
+        home = self.directory / f"db-{self._number}"
+        _make_private(home)
+        file = home / DBNAME
+        with contextlib.suppress(FileExistsError):
+            os.close(os.open(file, os.O_CREAT | os.O_EXCL, 0o600))
+            file.chmod(0o600)  # whatever the umask has left of it; SQLite gives its other files the same
+        self._damaged = 0
+        self._database = Database(str(home), busy=BUSY, size_limit=self._size_limit)
+        return self._database
+
+    def _failed(self, error: Exception, writing: bool) -> StoreError:
+        """What an exception means, after the store has been put into a state to go on from."""
+        from ._disk import Refused, cause
+
+        error = cause(error)
+        code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the details of extended codes
+        opening = self._database is None
+        if isinstance(error, Refused):
+            return self._error("refused_value", f"holds a value that modelrouter has not written ({error})")
+        if not opening and not code and isinstance(error, _DAMAGED):
+            self._damaged += 1
+            if self._damaged < ENOUGH:
+                return self._error("damaged_value", "holds a damaged value")
+            code = sqlite3.SQLITE_CORRUPT
+        if code in _DAMAGE or (opening and code not in _OUTSIDE and not isinstance(error, OSError | ImportError)):
+            self._leave()
+            failed = self._error("damaged", "was damaged, and a new one is begun")
+        else:
+            # Python's own errors may quote a value.
+            said = str(error) if code or isinstance(error, OSError) else type(error).__name__
+            failed = self._error(_reason(error), f"cannot be used ({said})")
+        if opening:
+            self._rest(failed, False, True)
+        elif code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            self._rest(failed, writing)
+        if self._database is not None:
+            if code in _OUTSIDE:
+                self._database.recover()
+            else:
+                self._forget()
+        return failed
+
+    def _rest(self, failed: StoreError, *kinds: bool) -> None:
+        for writing in kinds:
+            self._rests[writing] = (time.monotonic() + REST, failed.reason, str(failed))
+
+    def _leave(self) -> None:
+        """Leave a damaged database; the next use finds or makes the one with the next number."""
+        self._forget()
+        self._number += 1
+        shutil.rmtree(self.directory / f"db-{self._number - 1}", ignore_errors=True)
+
+    def _error(self, reason: str, what: str) -> StoreError:
+        return StoreError(reason, f"the store in {self.directory} {what}.")
+
+
+def _value(key: str, row: str | None) -> Any:
+    """The value in a row, which is its checksum and its JSON."""
+    if row is None:
+        return None
+    text = row[8:]
+    if row[:8] != _checksum(key, text):
+        raise _Damaged
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        from ._disk import Refused
+
+        raise Refused("it is not JSON") from None
+
+
+def _checksum(key: str, text: str) -> str:
+    """Eight characters that tell a damaged value, or another key's, from this one."""
+    return f"{zlib.crc32(text.encode(), zlib.crc32(key.encode())):08x}"
+
+
+def _numbers(directory: Path) -> list[int]:
+    return [int(found[1]) for path in directory.iterdir() if (found := re.fullmatch(r"db-(\d+)", path.name))]
+
+
+def _make_private(directory: Path) -> None:
+    try:
+        directory.mkdir(mode=0o700, parents=True)
+    except FileExistsError:
+        if (mode := directory.stat().st_mode & 0o777) & 0o077:
+            directory.chmod(mode & 0o700)
+    else:
+        directory.chmod(0o700)  # whatever the umask has left of it
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, sqlite3.Error):
+        name: str = getattr(error, "sqlite_errorname", type(error).__name__)
+        return name.removeprefix("SQLITE_").lower()
+    if isinstance(error, OSError) and error.errno is not None:
+        return errno.errorcode.get(error.errno, "oserror").lower()
+    return type(error).__name__.lower()
