@@ -15,7 +15,7 @@ from typing import Literal, TypeAlias
 
 from . import _litellm as door
 from . import embedded, pricing, settings
-from ._render import address
+from ._classify import shown_address
 from .catalog import Catalog
 from .errors import InvalidCatalog, InvalidEnvironment
 from .plan import PATIENCE
@@ -127,13 +127,13 @@ def _unusable(target: Target, tags: Tags) -> str | None:
         if isinstance(names, str):
             return names
         if not {target.label, f"{target.label}:latest"} & names:
-            return f"it is not pulled at {address(target.api_base)}; run 'ollama pull {target.label}'"
+            return f"it is not pulled at {shown_address(target.api_base)}; run 'ollama pull {target.label}'"
     return None
 
 
 def _tags(api_base: str) -> frozenset[str] | str:
     """The names of the models that this Ollama has, or what is wrong with it."""
-    shown = address(api_base)
+    shown = shown_address(api_base)
     try:
         # The catalog takes no addresses but those of http and https.
         with urllib.request.urlopen(f"{api_base.rstrip('/')}/api/tags", timeout=_OLLAMA_PATIENCE) as answer:  # noqa: S310

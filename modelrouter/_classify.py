@@ -7,15 +7,17 @@ Nothing here imports LiteLLM: its exceptions are known by the names of their cla
 
 from __future__ import annotations
 
+import contextlib
 import email.utils
 import json
 import re
 import time
 from collections.abc import Iterator, Sequence
+from urllib.parse import urlsplit
 
 from .types import Failure, Kind, Target
 
-__all__ = ["classify", "one_line"]
+__all__ = ["classify", "one_line", "shown_address"]
 
 _LONGEST = 300
 
@@ -26,33 +28,74 @@ _STATUS_KINDS = {
     404: Kind.NOT_FOUND,
     408: Kind.TIMEOUT,
     413: Kind.CONTEXT_WINDOW,
+    424: Kind.SERVER,
     429: Kind.RATE_LIMIT,
 }
+_NAMES = {
+    "AuthenticationError": Kind.AUTH,
+    "ContextWindowExceededError": Kind.CONTEXT_WINDOW,
+    "ContentPolicyViolationError": Kind.CONTENT_POLICY,
+    "NotFoundError": Kind.NOT_FOUND,
+    "UnsupportedParamsError": Kind.UNSUPPORTED,
+}
+"""Of LiteLLM's exceptions, for what status and words leave open."""
 
-_PATTERNS: Sequence[tuple[Kind, re.Pattern[str]]] = tuple(
-    (kind, re.compile(pattern, re.IGNORECASE))
-    for kind, pattern in (
-        (Kind.QUOTA, r"insufficient_quota|exceeded your current quota|billing|credit balance is too low"),
+_CLIENT_SIDE: Sequence[tuple[frozenset[int], str, Kind]] = (
+    # Groq says 413 for a prompt that is more than a minute's tokens; Gemini calls its limit per minute a quota.
+    (
+        frozenset((413, 429)),
+        r"rate_limit_exceeded|rate limit reached|(tokens|requests) per (min|minute|day)|please (retry|try again) in",
+        Kind.RATE_LIMIT,
+    ),
+    # A function called get_context_window is not a prompt that is too long.
+    (frozenset((400,)), r"^\W*invalid (schema|mime type)|invalid_function_parameters", Kind.BAD_REQUEST),
+    (
+        frozenset((400, 402, 403, 429)),
         (
-            Kind.CONTEXT_WINDOW,
-            (
-                r"context.{0,3}length|context.{0,3}window|prompt is too long|input is too long|request_too_large|"
-                r"maximum context|exceeds? the (available )?context"
-            ),
+            r"insufficient_quota|exceeded your current quota|billing[_ ]hard[_ ]limit|credit balance is too low|"
+            r"api usage limits"
         ),
-        (Kind.CONTENT_POLICY, r"content_policy|content policy|content_filter|content management policy"),
-    )
+        Kind.QUOTA,
+    ),
+    (
+        frozenset((400, 413, 422)),
+        (
+            r"context.{0,3}length|context.{0,3}window|prompt is too long|input is too long|request_too_large|"
+            r"maximum context|exceeds? the (available )?context"
+        ),
+        Kind.CONTEXT_WINDOW,
+    ),
+    (
+        frozenset((400, 403, 422)),
+        r"content_policy|content policy|content_filter|content filtering|content management policy",
+        Kind.CONTENT_POLICY,
+    ),
+    (frozenset((400,)), r"api key (not valid|expired)|(incorrect|invalid) api key", Kind.AUTH),
+    (frozenset((400,)), r"organization (has been disabled|must be verified)", Kind.PERMISSION),
+    (
+        frozenset((400,)),
+        (
+            r"model .{0,80}does not exist|not a valid model|invalid model\b|model identifier is invalid|"
+            r"llm provider not provided"
+        ),
+        Kind.NOT_FOUND,
+    ),
+    (frozenset((400,)), r"tool_use_failed|json_validate_failed|failed_generation", Kind.EMPTY_RESPONSE),
+    (
+        frozenset((400, 422)),
+        (
+            r"does(n.{1,3}t| not) support|(is|are)(n.{1,3}t| not) supported|unsupported[ _](value|param|model)|"
+            r"supports at most|maximum allowed number of output|may only be set to|decommissioned|has been deprecated|"
+            r"is deprecated|no longer available|not yet available|does not have access to model"
+        ),
+        Kind.UNSUPPORTED,
+    ),
 )
-"""Said by providers under several statuses; looked for in errors of the client's side (4xx) alone."""
+"""What providers say under which statuses, in the order in which it is looked for; a status alone comes after. About
+this model, and not the request: another may well answer."""
 
 _NO_KEY = re.compile(r"api_key client option must be set|missing credentials|missing .{0,30}api key", re.IGNORECASE)
-_BEYOND_THE_MODEL = re.compile(
-    r"does not support|doesn't support|not supported|unsupported[ _](value|parameter|model)|decommissioned|"
-    r"has been deprecated|is deprecated|no longer available|does not have access to model",
-    re.IGNORECASE,
-)
-"""A 400 about this model, not about the request: another model may well take it."""
-
+_NO_PACKAGE = re.compile(r"No module named '([\w.]+)'")
 _DROPPED = re.compile(
     r"connection error|connect(ion)? (refused|reset|aborted|closed)|cannot connect|connecterror|server disconnected|"
     r"all connection attempts failed|name or service not known|peer closed connection|without sending|readerror|"
@@ -76,17 +119,38 @@ def one_line(text: str, secrets: Sequence[str]) -> str:
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 
+def shown_address(url: str | None) -> str | None:
+    """An address without the password and the query that may stand in it."""
+    if not url:
+        return None
+    parts = urlsplit(url)
+    _, at, host = parts.netloc.rpartition("@")
+    return parts._replace(netloc=f"***@{host}" if at else host, query="").geturl()
+
+
 def classify(error: BaseException, target: Target, secrets: Sequence[str]) -> Failure:
-    """Why `target` gave no answer, out of the exception that came instead of one."""
+    """Why `target` gave no answer, out of the exception that came instead of one. Never raises."""
+    try:
+        return _classified(error, target, secrets)
+    except Exception as strange:  # noqa: BLE001 - an answer so odd must not end the call: the next model may do better
+        said = f"the answer cannot be made out ({type(error).__name__}, {type(strange).__name__})"
+        return Failure(Kind.SERVER, said, raised=type(error).__name__)
+
+
+def _classified(error: BaseException, target: Target, secrets: Sequence[str]) -> Failure:
     raised = type(error).__name__
     said = _said(error)
-    # LiteLLM makes up a status where there was no answer, or one that it could not read.
-    status = None if raised == "APIConnectionError" or _NOT_JSON.search(said) else _status(error)
-    retry_after = _retry_after(error)
+    address = shown_address(target.api_base) or f"the address of {target.provider}"
+    if (package := _NO_PACKAGE.search(said)) is not None:
+        message = f"LiteLLM needs the package {package[1]!r} for it; run 'pip install {package[1]}'"
+        return Failure(Kind.UNSUPPORTED, message, raised=raised)
+    status = _status(error)
+    if raised == "APIConnectionError" or ((status or 500) >= 500 and _NOT_JSON.search(said)):
+        status = None  # LiteLLM makes one up where there was no answer, or one that it could not read
+    retry_after = _retry_after(error, said)
     kind = _kind(raised, status, said)
     refused = kind is Kind.CONNECTION and any(_REFUSED.search(str(link)) for link in _chain(error))
     shortened = one_line(_shortened(said), secrets)
-    address = target.api_base or f"the address of {target.provider}"
     if refused:
         message = f"nothing answers at {address}"
         if target.provider == "ollama":
@@ -115,27 +179,23 @@ def classify(error: BaseException, target: Target, secrets: Sequence[str]) -> Fa
 def _kind(raised: str, status: int | None, said: str) -> Kind:
     if raised in ("Timeout", "APITimeoutError", "TimeoutError"):
         return Kind.SERVER if status == 504 else Kind.TIMEOUT
-    by_name = {
-        "ContextWindowExceededError": Kind.CONTEXT_WINDOW,
-        "ContentPolicyViolationError": Kind.CONTENT_POLICY,
-        "UnsupportedParamsError": Kind.UNSUPPORTED,
-    }.get(raised)
-    if by_name is not None:
-        return by_name
     if _NO_KEY.search(said):
         return Kind.MISSING_KEY
     if status is None or status >= 500:
+        if raised in ("ContextWindowExceededError", "ContentPolicyViolationError"):
+            return _NAMES[raised]
         return Kind.CONNECTION if _DROPPED.search(said) else Kind.SERVER
-    for kind, pattern in _PATTERNS:
-        if pattern.search(said):
-            return kind
-    if status == 400 and "overloaded_error" in said:
+    if "overloaded_error" in said:
         return Kind.SERVER
+    plain = _shortened(said)
+    for statuses, pattern, kind in _CLIENT_SIDE:
+        if status in statuses and (
+            re.search(pattern, said, re.IGNORECASE) or (pattern[0] == "^" and re.search(pattern, plain, re.IGNORECASE))
+        ):
+            return kind
     if status in _STATUS_KINDS:
         return _STATUS_KINDS[status]
-    if status in (400, 422) and _BEYOND_THE_MODEL.search(said):
-        return Kind.UNSUPPORTED
-    return Kind.BAD_REQUEST
+    return _NAMES.get(raised, Kind.BAD_REQUEST)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -158,7 +218,7 @@ _ADVICE = re.compile(r"\s*Handle with `litellm\.\w+`\.?|Error (receiving|parsing
 
 def _shortened(said: str) -> str:
     """What the provider said, without LiteLLM's names of classes and advice around it, and out of its JSON envelope."""
-    said = _ADVICE.sub("", said.partition("\nTraceback")[0]).strip()
+    said = _ADVICE.sub("", said.partition("Traceback (most recent call last)")[0]).strip()
     while (shorter := _PREFIX.sub("", said)) != said:
         said = shorter
     start = said.find("{")
@@ -166,7 +226,7 @@ def _shortened(said: str) -> str:
         return said
     try:
         body, _ = json.JSONDecoder().raw_decode(said, start)
-    except ValueError:
+    except (ValueError, RecursionError):
         return said
     error = body.get("error", body)
     message = error.get("message") if isinstance(error, dict) else error
@@ -185,9 +245,9 @@ def _status(error: BaseException) -> int | None:
     return status if isinstance(status, int) and 400 <= status < 600 else None
 
 
-def _retry_after(error: BaseException) -> float | None:
-    """Seconds that the provider asked to wait: delta-seconds or a date (RFC 9110, 10.2.3), or OpenAI's
-    retry-after-ms."""
+def _retry_after(error: BaseException, said: str) -> float | None:
+    """Seconds that the provider asked to wait: delta-seconds or a date (RFC 9110, 10.2.3), OpenAI's retry-after-ms, or
+    what the message says."""
     for link in _chain(error):
         response = getattr(link, "response", None)
         for headers in (getattr(link, "litellm_response_headers", None), getattr(response, "headers", None)):
@@ -199,8 +259,20 @@ def _retry_after(error: BaseException) -> float | None:
             if (seconds := _number(value)) is not None:
                 return seconds
             if isinstance(value, str) and (date := email.utils.parsedate_tz(value)) is not None:
-                return max(0.0, email.utils.mktime_tz(date) - time.time())
-    return None
+                with contextlib.suppress(ValueError, OverflowError):  # a year that no calendar has
+                    return max(0.0, email.utils.mktime_tz(date) - time.time())
+    if (words := _WAIT.search(said)) is None:
+        return None
+    hours, minutes, seconds_said = (float(part or 0) for part in words.group("h", "m", "s"))
+    return 3600 * hours + 60 * minutes + seconds_said / (1000 if words["ms"] else 1)
+
+
+_WAIT = re.compile(
+    r"""(?:(?:try\ again|retry)\ in|"retryDelay":\ *")\ *
+    (?:(?P<h>\d+)h)? (?:(?P<m>\d+)m(?!s))? (?:(?P<s>\d+(?:\.\d+)?)(?:(?P<ms>ms)|\ *s))?""",
+    re.IGNORECASE | re.VERBOSE,
+)
+"""``Please try again in 14m24.5s``, ``retry in 200ms``, Google's ``"retryDelay": "12s"``."""
 
 
 def _number(value: object) -> float | None:

@@ -8,7 +8,8 @@ from decimal import Decimal
 from typing import Any
 
 from ._check import Report, max_tokens, timeout
-from ._render import Screen, address, per_million, seconds, usd
+from ._classify import shown_address
+from ._render import Screen, per_million, seconds, usd
 from .catalog import Catalog
 from .pricing import FREE_PROVIDERS, price_of
 from .settings import secret
@@ -57,7 +58,7 @@ def chain_of(screen: Screen, catalog: Catalog, resolved: Resolved, *, as_json: b
                     "set": secret(target.key_env) is not None,
                     "required": target.key_required,
                 },
-                "api_base": target.api_base and address(target.api_base),
+                "api_base": shown_address(target.api_base),
                 "timeout": timeout(target, limits),
                 "max_tokens": max_tokens(target, limits),
                 "params": target.params,
@@ -78,7 +79,7 @@ def chain_of(screen: Screen, catalog: Catalog, resolved: Resolved, *, as_json: b
             target.litellm_model,
             target.provider,
             _key(target),
-            address(target.api_base) if target.api_base else "the provider's",
+            shown_address(target.api_base) or "the provider's",
             per_million(_price(target)),
             seconds(timeout(target, limits)),
             _shown("max_tokens", max_tokens(target, limits)),

@@ -18,6 +18,7 @@ import logging
 import os
 import threading
 import time
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import fields, replace
 from typing import Any, Protocol
@@ -29,7 +30,22 @@ from ._classify import classify
 from .pricing import row_of
 from .types import Failure, Kind, Piece, Reply, Request, Target, ToolCall, Usage
 
-__all__ = ["Stream", "aopen", "asend", "context_window", "lacks", "load", "loaded", "rows"]
+__all__ = [
+    "OWN_CALLS",
+    "Stream",
+    "aopen",
+    "asend",
+    "context_window",
+    "lacks",
+    "load",
+    "loaded",
+    "rebuild",
+    "rows",
+    "usage_of",
+]
+
+OWN_CALLS = "modelrouter-"
+"""What the ids of our own calls begin with, where LiteLLM tells its callbacks of them."""
 
 _BEFORE_IMPORT = {
     # No fetching of price maps and headers at import, no reading of the project's .env behind our back, no noise.
@@ -39,13 +55,14 @@ _BEFORE_IMPORT = {
     "LITELLM_MODE": "PRODUCTION",
 }
 
-_SAMPLING = frozenset(("temperature", "top_p", "top_k", "min_p", "frequency_penalty", "presence_penalty", "seed"))
-"""What may be left out for a model that does not take it; everything else that was asked for is a requirement."""
-
-_ALWAYS_TAKEN = frozenset(
-    "max_tokens max_completion_tokens stop user metadata extra_headers extra_body additional_drop_params "
-    "allowed_openai_params api_version".split()
+_MAY_BE_DROPPED = frozenset(
+    "temperature top_p top_k min_p frequency_penalty presence_penalty seed "
+    "user metadata prompt_cache_key prompt_cache_retention safety_identifier service_tier store parallel_tool_calls "
+    "max_tokens max_completion_tokens extra_headers extra_body api_version additional_drop_params "
+    "allowed_openai_params".split()
 )
+"""What may be left out for a model that does not take it: sampling, and hints that change no answer. (Limits and
+LiteLLM's own arguments are in it because it translates them for every model.) All else is a requirement."""
 
 
 class StandIn(Protocol):
@@ -60,7 +77,11 @@ class StandIn(Protocol):
 
 stand_in: StandIn | None = None
 
-_lock = threading.Lock()
+# Held over a fork: a child that is forked in the middle of the import could never load LiteLLM.
+_lock = threading.RLock()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+
 _litellm: Any = None
 _rows: Mapping[str, Mapping[str, Any]] = {}
 
@@ -92,7 +113,7 @@ def load() -> None:
             for noisy in ("LiteLLM", "LiteLLM Router"):
                 logging.getLogger(noisy).setLevel(logging.ERROR)
         # As shipped: what is registered later is about deployments, and not LiteLLM's knowledge of models.
-        _rows = dict(litellm.model_cost)
+        _rows = {name: dict(row) for name, row in litellm.model_cost.items()}
         _litellm = litellm
 
 
@@ -108,11 +129,11 @@ async def asend(target: Target, request: Request, *, key: SecretStr | None, with
             arguments = _arguments(target, request, key, within)
             completion, quiet = _quiet(target, stream=False)
             response = await completion(**arguments, **await _client(arguments), **quiet)
+        return _reply(response)
     except TimeoutError:
         return Failure(Kind.TIMEOUT, f"timeout after {within:.3g} s", raised="TimeoutError")
     except Exception as error:  # noqa: BLE001 - providers' clients raise whatever they like; all of it is a failure
         return _failure(error, target, key)
-    return _reply(response)
 
 
 def _failure(error: Exception, target: Target, key: SecretStr | None) -> Failure:
@@ -124,17 +145,20 @@ def _failure(error: Exception, target: Target, key: SecretStr | None) -> Failure
 
 def _arguments(target: Target, request: Request, key: SecretStr | None, within: float) -> dict[str, Any]:
     """The keyword arguments of LiteLLM's completion."""
-    arguments: dict[str, Any] = dict(request.params)
-    required = {name for name in arguments if name not in _SAMPLING}
+    # Copies, because LiteLLM rewrites messages, tools and metadata in place for some providers; the next model, and the
+    # caller, need them as they were.
+    arguments: dict[str, Any] = {
+        name: value if isinstance(value, type) else copy.deepcopy(value) for name, value in request.params.items()
+    }
     arguments |= {
         "model": target.litellm_model,
-        # LiteLLM rewrites messages in place for some providers; the next model needs them as they were.
         "messages": copy.deepcopy(list(request.messages)),
         # Ours ends the attempt; LiteLLM's is there for what it does on other threads.
         "timeout": within + 5,
         "max_retries": 0,
         # Of what a model does not take, LiteLLM drops sampling parameters alone: `lacks` has seen to the others.
         "drop_params": True,
+        "litellm_call_id": f"{OWN_CALLS}{uuid.uuid4()}",
     }
     if target.api_base is not None:
         arguments["api_base"] = target.api_base
@@ -143,7 +167,7 @@ def _arguments(target: Target, request: Request, key: SecretStr | None, within: 
     elif target.provider in ("openai", "anthropic"):
         # A server of one's own that wants no key; the clients refuse to start without one.
         arguments["api_key"] = "none"
-    if target.provider == "anthropic" and not required & {"max_tokens", "max_completion_tokens"}:
+    if target.provider == "anthropic" and not arguments.keys() & {"max_tokens", "max_completion_tokens"}:
         # Anthropic demands a limit, and LiteLLM sends 128,000 for a model that it does not know.
         arguments["max_tokens"] = 4096
     if forced := [name for name in _needs(request) if target.supports.get(name) and name in arguments]:
@@ -173,6 +197,12 @@ def _register_ollama(litellm_model: str) -> None:
         )
 
 
+_TAKES_HANDLER = frozenset(
+    "anthropic ollama_chat groq gemini mistral openrouter deepseek xai together_ai fireworks_ai".split()
+)
+"""Providers that LiteLLM speaks to through its own HTTP handler, and takes one of ours for."""
+
+
 class _Clients:
     """The connections of one event loop: LiteLLM's handler, and OpenAI's clients on top of its pool."""
 
@@ -200,7 +230,7 @@ _clients = _loop.PerLoop(_Clients, _Clients.close)
 async def _client(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """A client of our own for the providers that take one: LiteLLM never closes those that it makes for a loop."""
     provider = arguments["model"].partition("/")[0]
-    if provider in ("anthropic", "ollama_chat"):
+    if provider in _TAKES_HANDLER:
         return {"client": (await _clients.get()).handler}
     if provider == "openai" and "api_key" in arguments:
         return {"client": (await _clients.get()).openai(arguments.get("api_base"), arguments["api_key"])}
@@ -213,6 +243,9 @@ def _quiet(target: Target, *, stream: bool) -> tuple[Callable[..., Awaitable[Any
 
     Where other code has hooked into LiteLLM in a way that this would bypass, the plain call is made.
     """
+    if _litellm.cache is not None:
+        # Somebody's cache of LiteLLM's: answers are remembered by us, and a hit there would be billed as an answer.
+        return _litellm.acompletion, {"caching": False, "cache": {"no-cache": True, "no-store": True}}
     if any(getattr(_litellm, name) for name in _SWITCHES) or any(map(_foreign, _CALLBACKS)):
         return _litellm.acompletion, {}
     quiet = _quiet_logging()(
@@ -236,7 +269,7 @@ def _bare_completion() -> Callable[..., Awaitable[Any]]:
     return bare
 
 
-_SWITCHES = ("cache", "max_budget", "pre_call_rules", "post_call_rules", "custom_provider_map")
+_SWITCHES = ("max_budget", "pre_call_rules", "post_call_rules", "custom_provider_map")
 _CALLBACKS = (
     "callbacks",
     "input_callback",
@@ -251,7 +284,9 @@ def _foreign(name: str) -> bool:
     """Whether a list of LiteLLM's callbacks has one that wants to hear of our calls. A `litellm.Router` puts its own
     there, which pass over calls that are not its own."""
     return any(
-        not isinstance(getattr(callback, "__self__", None), _litellm.Router) for callback in getattr(_litellm, name)
+        not isinstance(getattr(callback, "__self__", None), _litellm.Router)
+        and not getattr(callback, "meters_for_modelrouter", False)
+        for callback in getattr(_litellm, name)
     )
 
 
@@ -289,20 +324,24 @@ def _reply(response: Any) -> Reply:
     calls = tuple(
         ToolCall(call.id or "", call.function.name or "", call.function.arguments or "")
         for call in (getattr(message, "tool_calls", None) or ())
+        if getattr(call, "function", None) is not None
     )
+    if (older := getattr(message, "function_call", None)) is not None:
+        calls += (ToolCall("", older.name or "", older.arguments or ""),)
     extra = getattr(message, "provider_specific_fields", None) or {}
     refused = bool(getattr(message, "refusal", None) or extra.get("refusal"))
     text = (message.content if message is not None else None) or ""
     return Reply(
         text=text,
-        usage=_usage(getattr(response, "usage", None)),
+        usage=usage_of(getattr(response, "usage", None)),
         finish_reason="content_filter" if refused and not text else getattr(choice, "finish_reason", None),
         tool_calls=calls,
+        other=any(getattr(message, kind, None) for kind in ("audio", "images")),
         response=response,
     )
 
 
-def _usage(usage: Any) -> Usage | None:
+def usage_of(usage: Any) -> Usage | None:
     """Tokens as modelrouter counts them. LiteLLM gives (0, 0) when the provider said nothing; no real prompt has 0
     tokens."""
     if usage is None or not (usage.prompt_tokens or usage.completion_tokens):
@@ -363,17 +402,21 @@ def lacks(target: Target, request: Request) -> str | None:
     for need in _needs(request):
         able = target.supports.get(need)
         if able is None and row is not None and (column := _ABILITY_COLUMNS.get(need)) is not None:
-            able = bool(row.get(column))
+            able = row.get(column)
         if able is False:
             return f"it takes no {need}"
     if not loaded():
         return None
+    wants = request.params.get("response_format")
+    if target.provider == "anthropic" and isinstance(wants, Mapping) and wants.get("type") == "json_object":
+        # LiteLLM leaves it out: only a schema can be asked of Anthropic.
+        return None if target.supports.get("response_format") else "it takes no response_format without a schema"
     taken = _taken(target.litellm_model)
     if taken is None:
         return None
-    for name in request.params:
-        known = name in _openai_params() and name not in _SAMPLING and name not in _ALWAYS_TAKEN
-        if known and name not in taken and not target.supports.get(name):
+    allowed = {*_MAY_BE_DROPPED, *request.params.get("allowed_openai_params", ())}
+    for name, value in request.params.items():
+        if value and name in _openai_params() and name not in taken | allowed and not target.supports.get(name):
             return f"it takes no {name}"
     return None
 
@@ -391,6 +434,12 @@ def _openai_params() -> frozenset[str]:
     from litellm.constants import DEFAULT_CHAT_COMPLETION_PARAM_VALUES
 
     return frozenset(DEFAULT_CHAT_COMPLETION_PARAM_VALUES)
+
+
+def rebuild(response: dict[str, Any]) -> Any:
+    """LiteLLM's ``ModelResponse`` out of what was kept of one."""
+    load()
+    return _litellm.ModelResponse(**response)
 
 
 # Streams
@@ -444,7 +493,7 @@ class Stream:
     def _take(self, chunk: Any) -> str:
         """Keep what a chunk says; its text."""
         self._kept.append(chunk)
-        self._usage = _usage(getattr(chunk, "usage", None)) or self._usage
+        self._usage = usage_of(getattr(chunk, "usage", None)) or self._usage
         if not chunk.choices:
             return ""
         delta = chunk.choices[0].delta
@@ -461,7 +510,7 @@ class Stream:
     def _said(self) -> Usage | None:
         """What the provider itself has counted so far. LiteLLM puts its own estimate at the end of a stream without."""
         counts = [
-            count for chunk in self._chunks.chunks if (count := _usage(getattr(chunk, "usage", None))) is not None
+            count for chunk in self._chunks.chunks if (count := usage_of(getattr(chunk, "usage", None))) is not None
         ]
         if not counts:
             return None

@@ -14,6 +14,7 @@ import os
 import threading
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
+from concurrent.futures import TimeoutError as Overdue
 from typing import Any, Generic, TypeVar
 
 __all__ = ["PerLoop", "finish", "run", "stop"]
@@ -27,12 +28,20 @@ class _Background:
     def __init__(self) -> None:
         self._ready = threading.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._failed: BaseException | None = None
         self._thread = threading.Thread(target=self._main, name="modelrouter-loop", daemon=True)
         self._thread.start()
         self._ready.wait()
+        if self._failed is not None:
+            raise RuntimeError("no event loop can be started for synchronous calls") from self._failed
 
     def _main(self) -> None:
-        asyncio.run(self._until_stopped())
+        try:
+            asyncio.run(self._until_stopped())
+        except BaseException as error:  # noqa: BLE001 - of whoever waits for it: out of file descriptors, say
+            self._failed = error
+        finally:
+            self._ready.set()
 
     async def _until_stopped(self) -> None:
         self.loop = asyncio.get_running_loop()
@@ -81,10 +90,11 @@ def _current() -> _Background:
         return _background
 
 
-def run(coroutine: Coroutine[Any, Any, T]) -> T:
+def run(coroutine: Coroutine[Any, Any, T], *, within: float | None = None) -> T:
     """Run `coroutine` on the background loop, in the caller's context variables, and wait for it.
 
-    When the wait is interrupted (Ctrl-C), the coroutine is cancelled.
+    When the wait is interrupted (Ctrl-C), the coroutine is cancelled; and so it is after `within` seconds, for when
+    something blocks the loop and nothing on it can end by itself. That raises TimeoutError.
     """
     background = _current()
     if background.is_mine():
@@ -94,7 +104,9 @@ def run(coroutine: Coroutine[Any, Any, T]) -> T:
         )
     future = asyncio.run_coroutine_threadsafe(coroutine, background.loop)
     try:
-        return future.result()
+        return future.result(within)
+    except Overdue:
+        raise TimeoutError from None
     finally:
         future.cancel()
 
@@ -136,6 +148,9 @@ class PerLoop(Generic[T]):
         """The running loop's own."""
         loop = asyncio.get_running_loop()
         if (held := self._held.get(loop)) is None:
+            for other in list(self._held):
+                if other.is_closed():  # without having been shut down: nobody else will let go of it
+                    self._held.pop(other, None)
             thing = self._make()
             keeper = self._keep(thing, weakref.ref(loop))
             held = self._held[loop] = (thing, keeper)

@@ -27,10 +27,10 @@ _KEYS = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY"}
 """Providers with one single key. The others have ways of their own (roles, files), which LiteLLM knows."""
 
 _MOVED_BY = {
-    "openai": ("OPENAI_API_BASE", "OPENAI_BASE_URL"),
+    "openai": ("OPENAI_BASE_URL", "OPENAI_API_BASE"),
     "anthropic": ("ANTHROPIC_API_BASE", "ANTHROPIC_BASE_URL"),
 }
-"""Variables with which LiteLLM calls a provider at another address."""
+"""Variables that say where a provider is, the first before the second, as for LiteLLM."""
 
 
 class UnknownPair(UnknownModel):
@@ -75,7 +75,6 @@ class Names:
     def of(cls, file: CatalogFile, path: str, environment: Environment) -> tuple[Names, list[Problem]]:
         """The names, and what is wrong with the addresses in them."""
         problems: list[Problem] = []
-        moved = {provider for provider, names in _MOVED_BY.items() if any(map(environment.values, names))}
 
         def address(template: str | None, at: str) -> str | None:
             if template is None:
@@ -87,10 +86,12 @@ class Names:
         def provider(name: str) -> _Provider:
             given, otherwise = file.providers.get(name, ProviderEntry()), BUILT_IN.get(name, ProviderEntry())
             base = address(given.api_base or otherwise.api_base, f"providers.{name}.api_base")
+            if base is None:
+                base = next(filter(None, map(environment.values, _MOVED_BY.get(name, ()))), None)
             return _Provider(
                 name,
                 base,
-                base is not None or name in moved,
+                base is not None,
                 given.api_key_env or _KEYS.get(name),
                 given.api_key_env is not None,
                 given.default_model or otherwise.default_model,

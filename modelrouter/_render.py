@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from typing import Any
-from urllib.parse import urlsplit
 
 from rich.console import Console
 from rich.measure import Measurement
@@ -19,7 +18,7 @@ from rich.table import Table
 from .pricing import is_free
 from .types import Attempt, Completion, Price
 
-__all__ = ["Screen", "address", "attempt_lines", "per_million", "seconds", "summary", "usd"]
+__all__ = ["Screen", "attempt_lines", "per_million", "seconds", "summary", "usd"]
 
 _ENDLESS = 100_000
 """Columns of a pipe: programs need values whole, however long."""
@@ -149,15 +148,6 @@ def _dollars(amount: Decimal) -> str:
 def seconds(value: float) -> str:
     """``0.5 s``, ``3,600 s``."""
     return f"{value:,g} s"
-
-
-def address(url: str | None) -> str:
-    """An address without the password that may stand in it."""
-    if not url:
-        return "the provider's"
-    parts = urlsplit(url)
-    _, at, host = parts.netloc.rpartition("@")
-    return parts._replace(netloc=f"***@{host}" if at else host).geturl()
 
 
 def summary(answer: Completion) -> str:

@@ -54,9 +54,9 @@ __all__ = [
 ]
 
 
-def nearest(name: str, known: Collection[str]) -> str | None:
-    """The known name that `name` was probably meant to be, or None."""
-    close = difflib.get_close_matches(name, known, n=1, cutoff=0.7)
+def nearest(name: str, known: Collection[str], *, cutoff: float = 0.7) -> str | None:
+    """The known name that `name` was probably meant to be, or None. `cutoff` is from 0 (anything) to 1 (the same)."""
+    close = difflib.get_close_matches(name, known, n=1, cutoff=cutoff)
     return close[0] if close else None
 
 

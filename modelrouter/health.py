@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from ._forks import ProcessLock
 from .types import Kind, ModelLeft, Target
 
 __all__ = ["Health"]
@@ -14,6 +14,9 @@ IN_A_ROW = 3
 """Calls that have to fail one after the other before a model is set aside."""
 PROBE_AFTER = 30.0
 """Seconds until one call tries it in its place again."""
+
+LONGEST = 3600.0
+"""Seconds that a rate-limited model is set aside at most, whatever its Retry-After says."""
 
 _FAILING = frozenset((Kind.CONNECTION, Kind.SERVER, Kind.AUTH, Kind.PERMISSION, Kind.QUOTA))
 
@@ -31,7 +34,7 @@ class Health:
 
     def __init__(self, changed: Callable[[Target, bool], None]) -> None:
         self._changed = changed
-        self._lock = threading.Lock()
+        self._lock = ProcessLock()
         self._states: dict[tuple[str, str | None], _State] = {}
 
     def is_aside(self, target: Target, now: float) -> bool:
@@ -44,8 +47,12 @@ class Health:
                 return False
             if now < state.until:
                 return True
-            state.until = now + PROBE_AFTER
-            return False
+            # The probe. A model that was only rate-limited needs none: its time is simply over.
+            state.until = now + PROBE_AFTER if state.failures >= IN_A_ROW else None
+            returned = state.until is None
+        if returned:
+            self._changed(target, False)
+        return False
 
     def note(self, record: ModelLeft, now: float) -> None:
         """How a call has fared with a model."""
@@ -60,7 +67,7 @@ class Health:
                 state.failures, state.until = 0, None
             elif failure.kind is Kind.RATE_LIMIT:
                 if failure.retry_after is not None:
-                    state.until = max(state.until or now, now + failure.retry_after)
+                    state.until = max(state.until or now, now + min(failure.retry_after, LONGEST))
             elif failure.kind in _FAILING or (failure.kind is Kind.TIMEOUT and not record.cut_short):
                 state.failures += 1
                 if state.failures >= IN_A_ROW:

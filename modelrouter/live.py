@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from . import catalog as catalogs
 from . import settings
+from ._forks import ProcessLock
 from .catalog import Catalog
 from .errors import ModelRouterError
 from .types import Environment
@@ -41,7 +41,7 @@ class LiveCatalog:
         self._environment = environment
         self._loaded = loaded
         self._reloaded = reloaded
-        self._lock = threading.Lock()
+        self._lock = ProcessLock()
         self._catalog: Catalog | None = None
         self._look_again = 0.0
 

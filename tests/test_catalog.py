@@ -241,7 +241,7 @@ def test_addresses_come_from_the_environment() -> None:
     loaded = load(NAMES, setting(OURS="https://there/v1", OLLAMA_URL="http://box:1/", OPENAI_BASE_URL="http://x"))
     assert loaded.models["ours"].api_base == "https://there/v1"
     assert loaded.models["local"].api_base == "http://box:1"
-    assert loaded.models["plain"].api_base is None  # LiteLLM reads this one by itself
+    assert loaded.models["plain"].api_base == "http://x"
     assert not loaded.models["plain"].own_address
 
 
