@@ -32,9 +32,11 @@ OWN_LABELS = 100
 OTHER = "other"
 
 CacheResult = Literal["hit", "miss", "coalesced", "error"]
-CallOutcome = Literal["success", "error", "cancelled"]
+Status = Literal["success", "error", "cancelled"]
+CallOutcome = Literal["success", "error", "bad_request", "cancelled"]
 
-_OUTCOMES: tuple[CallOutcome, ...] = ("success", "error", "cancelled")
+_STATUSES: tuple[Status, ...] = ("success", "error", "cancelled")
+_OUTCOMES: tuple[CallOutcome, ...] = ("success", "error", "bad_request", "cancelled")
 _CACHE_RESULTS: tuple[CacheResult, ...] = ("hit", "miss", "coalesced", "error")
 _TOKEN_TYPES = ("input", "output", "cache_read", "cache_write", "reasoning")
 _ERROR_TYPES = tuple(kind for kind in Kind if kind is not Kind.CANCELLED)
@@ -78,7 +80,7 @@ def _harmless(method: Callable[Concatenate[Metrics, _P], None]) -> Callable[Conc
 
 @dataclass(slots=True)
 class _ModelSeries:
-    requests: dict[CallOutcome, Counter]
+    requests: dict[Status, Counter]
     latency: Histogram
     first_token: Histogram
     tokens: tuple[Counter, ...]
@@ -277,7 +279,7 @@ class Metrics:
         if (series := self._models.get((provider, label))) is None:
             of = (provider, label)
             series = self._models[of] = _ModelSeries(
-                requests={outcome: self._requests.labels(*of, outcome) for outcome in _OUTCOMES},
+                requests={status: self._requests.labels(*of, status) for status in _STATUSES},
                 latency=self._latency.labels(*of),
                 first_token=self._first_token.labels(*of),
                 tokens=tuple(self._tokens.labels(*of, kind) for kind in _TOKEN_TYPES),

@@ -8,10 +8,11 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from prometheus_client import REGISTRY, CollectorRegistry, make_asgi_app, make_wsgi_app, start_http_server
-from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from .errors import CannotListen, MetricsUnavailable
 from .metrics import Metrics, multiprocess
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from wsgiref.simple_server import WSGIServer
     from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-__all__ = ["HEALTH_PATH", "METRICS_PATHS", "MetricsServer", "metrics_app", "start_metrics_server"]
+__all__ = ["HEALTH_PATH", "METRICS_PATHS", "MetricsServer", "mark_worker_dead", "metrics_app", "start_metrics_server"]
 
 METRICS_PATHS = ("/api/v1/metrics", "/metrics")
 HEALTH_PATH = "/healthz"
@@ -82,6 +83,38 @@ def start_metrics_server(
         raise CannotListen(host=host, port=port, reason=reason, taken=taken) from error
     server.set_app(_routed(make_wsgi_app(source)))
     return MetricsServer(server, thread.join, host)
+
+
+def mark_worker_dead(pid: int | None = None) -> None:
+    """In multiprocess mode, forget what holds only while a worker lives: the models that it had set aside. What it
+    counted stays. None: every worker that no longer runs on this machine. Without multiprocess mode: nothing.
+
+    Gunicorn tells when a worker ends; in its gunicorn.conf.py::
+
+        def child_exit(server, worker):
+            modelrouter.mark_worker_dead(worker.pid)
+
+    Uvicorn's ``--workers`` and most others do not. There each worker calls ``modelrouter.mark_worker_dead()`` when it
+    starts, so that a replacement clears up after its predecessor. Not where processes share the directory across
+    containers: each container sees its own processes alone, and would take the others for dead.
+    """
+    variable = multiprocess()
+    if variable is None:
+        return
+    files = Path(os.environ[variable]).glob("gauge_live*_*.db")
+    known = {int(name) for file in files if (name := file.stem.rpartition("_")[2]).isdecimal()}
+    for dead in (other for other in known if not _runs(other)) if pid is None else (pid,):
+        mark_process_dead(dead)  # type: ignore[no-untyped-call]
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # somebody else's
+        pass
+    return True
 
 
 class MetricsServer:

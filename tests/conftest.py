@@ -88,7 +88,7 @@ def keys(monkeypatch: pytest.MonkeyPatch) -> str:
     return CANARY
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def needs_program() -> Callable[[str], str]:
     """Finds a program that is not a Python package. Without it a test is skipped, but fails on CI."""
 

@@ -212,6 +212,7 @@ def test_calls_fallbacks_cache_and_reloads(metrics: Metrics, seen: Seen) -> None
     metrics.call("scorer", "success", Decimal("0.25"))
     metrics.call("scorer", "success", None)
     metrics.call("scorer", "error", Decimal("0.5"))
+    metrics.call("scorer", "bad_request", Decimal(0))
     metrics.call("scorer", "cancelled", Decimal(0))
     metrics.fell_over(FellOver("scorer", "best", "llama2", Kind.TIMEOUT))
     metrics.cache("scorer", "hit")
@@ -222,7 +223,7 @@ def test_calls_fallbacks_cache_and_reloads(metrics: Metrics, seen: Seen) -> None
     metrics.reload(False)
     metrics.reload(False)
     outcomes = {labels["outcome"]: value for labels, value in seen.all()["llm_module_requests_total"]}
-    assert outcomes == {"success": 2, "error": 1, "cancelled": 1}
+    assert outcomes == {"success": 2, "error": 1, "bad_request": 1, "cancelled": 1}
     assert seen("llm_module_cost_usd_total", module="scorer") == 0.75
     names = {"from_model": "best", "to_model": "llama2", "reason": "timeout"}
     assert seen("llm_fallbacks_total", module="scorer", **names) == 1

@@ -1,0 +1,154 @@
+"""Metering for what other code in this process asks LiteLLM: `litellm.completion`, `litellm.Router`, `dspy.LM` with its
+LiteLLM engine.
+
+The calls are put into the same series as modelrouter's own, with the same labels and the catalog's prices. Those of
+modelrouter itself, which are metered where they are made, are known by their ids and passed over.
+
+These figures are as good as what LiteLLM delivers, and that is less than what modelrouter keeps of its own calls (seen
+with 1.106.2):
+
+- Events come after the call has returned, from a thread (synchronous) or a queue on the event loop (asynchronous). What
+  is still in the queue when the loop or the process ends is lost: 451 to 498 of 500 arrived.
+- A stream that is closed early, and a task that is cancelled, bring none, whatever they cost.
+- With ``num_retries=`` there is one event for all the tries of `litellm.completion`; `litellm.Router` brings one each.
+- A stream without ``stream_options={"include_usage": True}`` has LiteLLM's estimate of the tokens, or none: its cost is
+  then unknown.
+- Embeddings, pictures, sound and OpenAI's Responses API are not metered: their prices are not those of a chat.
+- There is no module, so the series by module stay as they are.
+"""
+
+from __future__ import annotations
+
+import datetime
+import threading
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any
+from urllib.parse import urlsplit
+
+from . import _litellm as door
+from . import pricing
+from ._classify import classify
+from .catalog import Catalog
+from .errors import ConfigurationError
+from .metrics import Metrics
+from .types import Attempt, Target
+
+__all__ = ["Hooks", "install"]
+
+_METERED = frozenset(("completion", "acompletion", "text_completion", "atext_completion", "anthropic_messages"))
+"""What LiteLLM calls the functions whose answers are billed as a chat's are."""
+
+_ONE_PROVIDER = {"ollama_chat": "ollama", "text-completion-openai": "openai"}
+"""LiteLLM's several names of one provider."""
+
+_HOMES = {"openai": "api.openai.com", "anthropic": "api.anthropic.com"}
+"""The providers whose interface others offer too, often at other prices, and where they themselves are."""
+
+
+class Hooks:
+    """What LiteLLM's `CustomLogger` calls, by these names and with these arguments."""
+
+    meters_for_modelrouter = True
+    """The door knows it by this: it needs to hear nothing of our own calls."""
+
+    catalog: Callable[[], Catalog]
+    metrics: Metrics
+
+    def log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+        self._meter(kwargs, response_obj, start_time, end_time)
+
+    def log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+        self._meter(kwargs, None, start_time, end_time)
+
+    async def async_log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+        self._meter(kwargs, response_obj, start_time, end_time)
+
+    async def async_log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
+        self._meter(kwargs, None, start_time, end_time)
+
+    def _meter(self, event: Mapping[str, Any], response: Any, began: Any, ended: Any) -> None:
+        """Meter one call; `response` is None for one that failed."""
+        provider = event.get("custom_llm_provider")
+        if (
+            not provider  # it failed before LiteLLM knew whom to ask
+            or event.get("call_type") not in _METERED
+            or event.get("cache_hit")
+            or str(event.get("litellm_call_id")).startswith(door.OWN_CALLS)
+        ):
+            return
+        address = (event.get("litellm_params") or {}).get("api_base") or ""
+        target = _target(self._catalog(), provider, str(event.get("model")), address)
+        latency = _seconds(began, ended)
+        if response is None:
+            error = event.get("exception")
+            failure = classify(error if isinstance(error, BaseException) else Exception(), target, ())
+            self._attempt(target, latency, outcome="error", error_kind=failure.kind)
+            return
+        usage = door.usage_of(getattr(response, "usage", None))
+        cost = pricing.cost(usage, pricing.price_of(target, door.rows))
+        self._attempt(target, latency, outcome="ok", usage=usage, cost_usd=cost)
+        first = event.get("completion_start_time")
+        if event.get("stream") and first is not None:
+            self.metrics.first_token(target, _seconds(began, first))
+
+    def _attempt(self, target: Target, latency: float, **facts: Any) -> None:
+        attempt = Attempt(
+            model=target.name,
+            litellm_model=target.litellm_model,
+            provider=target.provider,
+            latency_s=latency,
+            listed=target.listed,
+            **facts,
+        )
+        self.metrics.attempt("(LiteLLM)", attempt)
+
+    def _catalog(self) -> Catalog | None:
+        try:
+            return self.catalog()
+        except ConfigurationError:  # whoever calls modelrouter itself is told; here there are LiteLLM's prices left
+            return None
+
+
+@lru_cache(maxsize=1024)
+def _target(catalog: Catalog | None, provider: str, model: str, address: str) -> Target:
+    """The catalog's model that was called, by its LiteLLM string and its address; else one that it does not list."""
+    model = model.removeprefix(f"{provider}/")
+    name = _ONE_PROVIDER.get(provider, provider)
+    string = f"{'ollama_chat' if name == 'ollama' else name}/{model}"
+    host = urlsplit(address).hostname
+    at_home = host is None or host == _HOMES.get(name, host)
+    for target in catalog.models.values() if catalog is not None else ():
+        # LiteLLM's address has the interface's path behind that of the catalog.
+        there = at_home if target.own_address else address.startswith(target.api_base or address)
+        if target.litellm_model == string and there:
+            return target
+    return Target(string, string, name, listed=False, own_address=at_home)
+
+
+def _seconds(began: Any, ended: Any) -> float:
+    if isinstance(began, datetime.datetime) and isinstance(ended, datetime.datetime):
+        return max(0.0, (ended - began).total_seconds())
+    return 0.0
+
+
+_lock = threading.Lock()
+_installed: Any = None
+
+
+def install(catalog: Callable[[], Catalog], metrics: Metrics) -> None:
+    """Register the callback with LiteLLM, which is loaded for it. There is one per process: again, it gets the catalog
+    and the metrics of this time, and a place in ``litellm.callbacks`` again if other code has emptied that."""
+    global _installed
+    door.load()
+    if not door.loaded():  # something stands in for it
+        return
+    import litellm
+    from litellm.integrations.custom_logger import CustomLogger
+
+    with _lock:
+        if _installed is None:
+            _installed = type("ModelRouterCallback", (Hooks, CustomLogger), {})()
+        _installed.catalog, _installed.metrics = catalog, metrics
+        if _installed not in litellm.callbacks:
+            litellm.callbacks.append(_installed)
