@@ -66,7 +66,17 @@ LiteLLM's own arguments are in it because it translates them for every model.) A
 
 
 class StandIn(Protocol):
-    """What can stand in the door in place of LiteLLM: ``modelrouter.testing`` puts a scripted provider there."""
+    """What can stand in the door in place of LiteLLM: ``modelrouter.testing`` puts a scripted provider there.
+
+    Meanwhile keys are the stand-in's, what a model can do and costs is the catalog's alone, nothing is waited for
+    between two tries, and the embedded model is not started.
+    """
+
+    cache: bool
+    """Whether answers are remembered and looked for."""
+
+    def missing_key(self, target: Target) -> str | None:
+        """As `settings.missing_key`."""
 
     async def asend(self, target: Target, request: Request, *, within: float) -> Reply | Failure:
         """As `asend` below."""
@@ -87,15 +97,15 @@ _rows: Mapping[str, Mapping[str, Any]] = {}
 
 
 def loaded() -> bool:
-    """Whether LiteLLM is imported, so that its tables can be asked."""
-    return _litellm is not None
+    """Whether a request can be sent at once: LiteLLM is imported, or not needed."""
+    return _litellm is not None or stand_in is not None
 
 
 def load() -> None:
     """Import LiteLLM, once, without letting it fetch, print or read files of the project. Takes seconds the first
     time."""
     global _litellm, _rows
-    if _litellm is not None or stand_in is not None:
+    if loaded():
         return
     with _lock:
         if loaded():
@@ -361,12 +371,12 @@ def usage_of(usage: Any) -> Usage | None:
 
 
 def rows() -> Mapping[str, Mapping[str, Any]]:
-    """LiteLLM's bundled map of prices and abilities, as shipped; empty until `load`."""
-    return _rows
+    """LiteLLM's bundled map of prices and abilities, as shipped; empty until `load`, and with a stand-in."""
+    return _rows if stand_in is None else {}
 
 
 def _row(target: Target) -> Mapping[str, Any] | None:
-    found = row_of(_rows, target.litellm_model)
+    found = row_of(rows(), target.litellm_model)
     return found[1] if found is not None else None
 
 
@@ -405,7 +415,7 @@ def lacks(target: Target, request: Request) -> str | None:
             able = row.get(column)
         if able is False:
             return f"it takes no {need}"
-    if not loaded():
+    if _litellm is None or stand_in is not None:
         return None
     wants = request.params.get("response_format")
     if target.provider == "anthropic" and isinstance(wants, Mapping) and wants.get("type") == "json_object":

@@ -140,9 +140,9 @@ def install(catalog: Callable[[], Catalog], metrics: Metrics) -> None:
     """Register the callback with LiteLLM, which is loaded for it. There is one per process: again, it gets the catalog
     and the metrics of this time, and a place in ``litellm.callbacks`` again if other code has emptied that."""
     global _installed
-    door.load()
-    if not door.loaded():  # something stands in for it
+    if door.stand_in is not None:
         return
+    door.load()
     import litellm
     from litellm.integrations.custom_logger import CustomLogger
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from ._forks import ProcessLock
 from .types import Kind, ModelLeft, Target
 
-__all__ = ["Health"]
+__all__ = ["Health", "forget"]
 
 IN_A_ROW = 3
 """Calls that have to fail one after the other before a model is set aside."""
@@ -23,6 +24,7 @@ _FAILING = frozenset((Kind.CONNECTION, Kind.SERVER, Kind.AUTH, Kind.PERMISSION, 
 
 @dataclass(slots=True)
 class _State:
+    target: Target
     failures: int = 0
     until: float | None = None
     """Monotonic; None: not set aside."""
@@ -36,6 +38,15 @@ class Health:
         self._changed = changed
         self._lock = ProcessLock()
         self._states: dict[tuple[str, str | None], _State] = {}
+        _all.add(self)
+
+    def forget(self) -> None:
+        """As if no call had been made."""
+        with self._lock:
+            states, self._states = self._states, {}
+        for state in states.values():
+            if state.until is not None:
+                self._changed(state.target, False)
 
     def is_aside(self, target: Target, now: float) -> bool:
         """Whether the model is to be asked last. Once its time is over, one caller is told no: the probe."""
@@ -61,7 +72,7 @@ class Health:
         if failure is None and key not in self._states:
             return
         with self._lock:
-            state = self._states.setdefault(key, _State())
+            state = self._states.setdefault(key, _State(target))
             was = state.until is not None
             if failure is None:
                 state.failures, state.until = 0, None
@@ -75,3 +86,12 @@ class Health:
             is_aside = state.until is not None
         if was != is_aside:
             self._changed(target, is_aside)
+
+
+_all: weakref.WeakSet[Health] = weakref.WeakSet()
+
+
+def forget() -> None:
+    """Have all of the process forget what they have found: tests begin and end with it."""
+    for health in list(_all):
+        health.forget()

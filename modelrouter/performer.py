@@ -54,6 +54,11 @@ def announce(target: Target) -> None:
         logger.info("llm_provider_created provider=%s model=%s", target.provider, target.label)
 
 
+def _embedded(target: Target) -> bool:
+    """Whether its server is to be started first."""
+    return target.provider == "embedded" and door.stand_in is None
+
+
 class Performer:
     """Performs effects (`perform`, `aperform`) and is the plan's `Facts`. One per router; safe to use from anywhere."""
 
@@ -73,9 +78,11 @@ class Performer:
 
     def obstacle(self, target: Target, request: Request) -> Obstacle | None:
         """Why the model cannot answer the request: its key, its installation, its abilities."""
-        if (variable := settings.missing_key(target)) is not None:
+        stand_in = door.stand_in
+        missing_key = settings.missing_key if stand_in is None else stand_in.missing_key
+        if (variable := missing_key(target)) is not None:
             return Obstacle(Kind.MISSING_KEY, f"{variable} is not set", variable)
-        if target.provider == "embedded" and (missing := embedded.present(gguf=settings.gguf())) is not None:
+        if _embedded(target) and (missing := embedded.present(gguf=settings.gguf())) is not None:
             return Obstacle(Kind.NOT_FOUND, missing)
         if (why := door.lacks(target, request)) is not None:
             return Obstacle(Kind.UNSUPPORTED, why)
@@ -114,7 +121,7 @@ class Performer:
             case Keep():
                 return self._keep(effect)
             case Sleep():
-                return time.sleep(effect.seconds)
+                return None if door.stand_in is not None else time.sleep(effect.seconds)
             case _:
                 return self._inline(effect)
 
@@ -137,7 +144,7 @@ class Performer:
             case Keep():
                 return await asyncio.to_thread(self._keep, effect)
             case Sleep():
-                return await asyncio.sleep(effect.seconds)
+                return None if door.stand_in is not None else await asyncio.sleep(effect.seconds)
             case _:
                 return self._inline(effect)
 
@@ -167,7 +174,7 @@ class Performer:
         send = door.aopen if isinstance(effect, Open) else door.asend
         target, within = effect.target, effect.within
         announce(target)
-        if target.provider != "embedded":
+        if not _embedded(target):
             key = settings.secret(target.key_env) if target.key_env is not None else None
             return await send(target, effect.request, key=key, within=within)
         began = time.monotonic()
@@ -180,6 +187,8 @@ class Performer:
         return await send(served, effect.request, key=server.api_key, within=left)
 
     def _look(self, effect: Look) -> tuple[str | None, Remembered | None]:
+        if (stand_in := door.stand_in) is not None and not stand_in.cache:
+            return None, None
         key = cache_key(effect.target, effect.request, extra=effect.extra)
         if key is None:
             return None, None
