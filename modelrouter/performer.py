@@ -189,7 +189,10 @@ class Performer:
     def _look(self, effect: Look) -> tuple[str | None, Remembered | None]:
         if (stand_in := door.stand_in) is not None and not stand_in.cache:
             return None, None
-        key = cache_key(effect.target, effect.request, extra=effect.extra)
+        extra = effect.extra
+        if effect.target.provider == "embedded":
+            extra = f"{settings.gguf()} {extra}"  # other weights, other answers
+        key = cache_key(effect.target, effect.request, extra=extra)
         if key is None:
             return None, None
         found = self._cache.read(key, ttl=effect.ttl, now=time.time())
@@ -198,11 +201,8 @@ class Performer:
         return key, found.answer
 
     def _keep(self, effect: Keep) -> None:
-        reply = effect.reply
-        if callable(reply.response):
-            reply = replace(reply, response=reply.response())
         kept = self._cache.write(
-            effect.key, reply, effect.cost_usd, ttl=effect.ttl, module=effect.module, now=time.time()
+            effect.key, effect.reply, effect.cost_usd, ttl=effect.ttl, module=effect.module, now=time.time()
         )
         if not kept:
             self._metrics.cache(effect.module, "error")
