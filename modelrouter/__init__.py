@@ -36,9 +36,10 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time __getattr__ does
         UnknownModule,
     )
     from .providers import get_llm_provider, get_module_provider
-    from .router import Router, acomplete, astream, complete, configure, get_router, install_callback, stream
+    from .router import Router, acomplete, astream, complete, configure, get_router, install_callback, stream, warm_up
     from .serve import mark_worker_dead, metrics_app, start_metrics_server
     from .streams import AsyncStream, Stream
+    from .tracking import Tally, Tracker, track
     from .types import Attempt, Completion, Usage
 
     __version__: str
@@ -64,6 +65,8 @@ __all__ = [
     "Router",
     "Stream",
     "StreamInterrupted",
+    "Tally",
+    "Tracker",
     "UnknownModel",
     "UnknownModule",
     "Usage",
@@ -80,6 +83,8 @@ __all__ = [
     "metrics_app",
     "start_metrics_server",
     "stream",
+    "track",
+    "warm_up",
 ]
 
 _HOMES = {
@@ -88,6 +93,8 @@ _HOMES = {
     "Completion": "types",
     "Router": "router",
     "Stream": "streams",
+    "Tally": "tracking",
+    "Tracker": "tracking",
     "Usage": "types",
     "acomplete": "router",
     "astream": "router",
@@ -101,6 +108,7 @@ _HOMES = {
     "metrics_app": "serve",
     "start_metrics_server": "serve",
     "stream": "router",
+    "warm_up": "router",
 }
 """Where a name of ``__all__`` lives; what is not here is an error."""
 

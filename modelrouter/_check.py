@@ -13,6 +13,8 @@ from functools import cache
 from http.client import HTTPException
 from typing import Literal, TypeAlias
 
+from prometheus_client.parser import text_string_to_metric_families
+
 from . import _litellm as door
 from . import embedded, pricing, settings
 from ._classify import shown_address
@@ -83,11 +85,14 @@ def broken(error: InvalidCatalog | InvalidEnvironment) -> Report:
     return Report(path, tuple(findings))
 
 
-def check(catalog: Catalog, module: str | None = None, *, prompt_tokens: int | None = None) -> Report:
+def check(
+    catalog: Catalog, module: str | None = None, *, prompt_tokens: int | None = None, metrics: str | None = None
+) -> Report:
     """Look at a catalog, or at one module of it, and at what it points at: keys, addresses, prices.
 
     Sends nothing but a question to each Ollama (``GET /api/tags``). Needs LiteLLM loaded, for its prices.
-    `prompt_tokens`: of the prompt whose highest price is wanted; None: as many as each model takes.
+    `prompt_tokens`: of the prompt whose highest price is wanted; None: as many as each model takes. `metrics`: the
+    address of a running application's metrics, which say what models it has set aside.
 
     Raises `UnknownModule`.
     """
@@ -101,6 +106,7 @@ def check(catalog: Catalog, module: str | None = None, *, prompt_tokens: int | N
         *(Finding("warning", catalog.path, warning) for warning in catalog.warnings),
         *_without_an_answer(chosen, unusable),
         *(finding for target in priced.values() for finding in _of_price(target)),
+        *(_set_aside(metrics) if metrics is not None else ()),
     ]
     return Report(
         catalog.path,
@@ -145,6 +151,21 @@ def _tags(api_base: str) -> frozenset[str] | str:
         return f"nothing answers at {shown}; start it with 'ollama serve'"
     except (HTTPException, KeyError, TypeError, ValueError):
         return f"what answers at {shown} is not Ollama"
+
+
+def _set_aside(url: str) -> Iterator[Finding]:
+    """The models that a running application asks last, because they keep failing: only it knows."""
+    try:
+        with urllib.request.urlopen(url, timeout=_OLLAMA_PATIENCE) as answer:  # noqa: S310 - the operator's own address
+            text = answer.read().decode()
+        samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    except (OSError, ValueError) as error:
+        yield Finding("error", shown_address(url) or url, f"no metrics can be read there: {error}")
+        return
+    for sample in samples:
+        if sample.name == "llm_model_set_aside" and sample.value:
+            name = f"{sample.labels['provider']} {sample.labels['model']}"
+            yield Finding("warning", f"model {name}", "it keeps failing and is set aside: other models are asked first")
 
 
 def _without_models(chosen: Sequence[Resolved], unusable: Mapping[str, str]) -> Iterator[Finding]:

@@ -250,6 +250,10 @@ def check(
         int | None,
         typer.Option(min=1, metavar="N", help="The highest price is for a prompt of N tokens, not the longest one."),
     ] = None,
+    metrics: Annotated[
+        str | None,
+        typer.Option(metavar="URL", help="Metrics of a running application, for the models that it has set aside."),
+    ] = None,
     as_json: _Json = False,
     _: _Config = None,
 ) -> None:
@@ -275,7 +279,7 @@ def check(
             catalog.resolve(module)
             load(state.screen)
             with state.screen.busy("Checking"):
-                report = _check.check(catalog, module, prompt_tokens=prompt_tokens)
+                report = _check.check(catalog, module, prompt_tokens=prompt_tokens, metrics=metrics)
     if as_json:
         state.screen.document(report)
     else:

@@ -11,7 +11,7 @@ from decimal import Decimal
 from typing import Any
 
 from . import _litellm as door
-from . import _loop, embedded, pricing, settings
+from . import _loop, embedded, pricing, settings, tracking
 from .cache import Cache, Remembered
 from .cache import key as cache_key
 from .effects import Await, Board, Call, Close, Effect, Keep, Land, Load, Look, Next, Open, Sleep, Tell
@@ -73,6 +73,12 @@ class Performer:
     def close(self) -> None:
         """Close the store."""
         self._cache.store.close()
+
+    def warm_up(self) -> None:
+        """Load LiteLLM and make what the first call needs."""
+        self._load()
+        if door.stand_in is None:
+            _loop.run(door.warm())
 
     # What a plan asks
 
@@ -209,6 +215,7 @@ class Performer:
 
     def _tell(self, effect: Tell) -> None:
         record = effect.record
+        tracking.feed(effect.module, record)
         match record:
             case Attempt():
                 self._metrics.attempt(effect.module, record)

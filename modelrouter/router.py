@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -25,7 +26,17 @@ from .types import Completion, Environment, ModuleSettings
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
-__all__ = ["Router", "acomplete", "astream", "complete", "configure", "get_router", "install_callback", "stream"]
+__all__ = [
+    "Router",
+    "acomplete",
+    "astream",
+    "complete",
+    "configure",
+    "get_router",
+    "install_callback",
+    "stream",
+    "warm_up",
+]
 
 
 class Router:
@@ -157,6 +168,18 @@ class Router:
         ask = Ask(prompt, module, model, messages, system, cache, cache_key, timeout, deadline, retries, params)
         return AsyncStream(self._plan(ask, stream=True), self._performer.aperform)
 
+    def warm_up(self, *, background: bool = False) -> None:
+        """Do now what the first call would have to wait for: read the catalog, import LiteLLM (seconds), make a client.
+
+        Nothing is sent. Call it when a server starts, before it takes requests. With `background` it goes on in a
+        thread meanwhile, which takes a half of the process's time while it lasts and is waited for at exit.
+        """
+        self.catalog  # noqa: B018 - a mistake shows here
+        if background:
+            threading.Thread(target=self._performer.warm_up, name="modelrouter-warm-up").start()
+        else:
+            self._performer.warm_up()
+
     def close(self) -> None:
         """Close the store of remembered answers. The router can be used again; it is opened anew."""
         self._performer.close()
@@ -269,3 +292,8 @@ def install_callback() -> None:
     does not deliver is listed in `modelrouter.callback`."""
     router = get_router()
     callback.install(lambda: get_router().catalog, router._metrics)
+
+
+def warm_up(*, background: bool = False) -> None:
+    """`Router.warm_up` on the process's router."""
+    get_router().warm_up(background=background)

@@ -18,8 +18,10 @@ from typing import Any
 import httpx
 import pytest
 from conftest import CANARY, WriteCatalog
+from prometheus_client import CollectorRegistry
 from servers import Fault, Hang, Reply, ScriptedServer
 
+from modelrouter import Router, start_metrics_server
 from modelrouter._render import Screen
 from modelrouter.cli import main
 
@@ -514,3 +516,20 @@ def test_a_reader_that_leaves_early_is_no_error(surroundings: Path) -> None:
     with process.stderr:
         assert process.stderr.read() == ""
     process.wait(30)
+
+
+def test_check_shows_what_a_running_application_has_set_aside(
+    cli: Cli, catalog: WriteCatalog, server: ScriptedServer, keys: str, refused: str
+) -> None:
+    catalog({"a": server.openai("a"), "b": server.openai("b")}, retries=0, cache=False)
+    server.script("a", Fault(503))
+    registry = CollectorRegistry()
+    router = Router(registry=registry)
+    for _ in range(3):
+        router.complete("hi")
+    with start_metrics_server(0, registry=registry) as metrics:
+        ran = cli("check", "--metrics", metrics.url)
+    assert "warning: model openai a: it keeps failing and is set aside: other models are asked first" in ran.out
+    unreadable = cli("check", "--metrics", refused)
+    assert unreadable.code == 1
+    assert f"error: {refused}: no metrics can be read there" in unreadable.out

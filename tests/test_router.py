@@ -333,6 +333,28 @@ def test_a_process_ends_at_once_also_while_a_call_hangs(
     assert "Fatal" not in done.stderr
 
 
+@pytest.mark.parametrize("background", [False, True])
+def test_a_warm_up_sends_nothing_and_leaves_the_first_call_nothing_to_load(
+    background: bool, catalog: WriteCatalog, server: ScriptedServer, surroundings: Path
+) -> None:
+    catalog({"a": server.ollama("a")})
+    code = (
+        f"import sys, threading, modelrouter; modelrouter.warm_up(background={background})\n"
+        "[thread.join() for thread in threading.enumerate() if thread.name == 'modelrouter-warm-up']\n"
+        "print('litellm' in sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        cwd=surroundings,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
+    assert server.ledger == []
+
+
 # The catalog under a running process
 
 
