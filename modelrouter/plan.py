@@ -171,7 +171,7 @@ class _Course:
     ) -> Attempt:
         """The record of one request, and of what was made of its outcome."""
         # An answer is billed, turned down or not, and so is what came of a stream. Nobody knows what a provider bills
-        # for # an answer that was not waited for; an error is free.
+        # for an answer that was not waited for; an error is free.
         billed = not isinstance(outcome, Failure) or outcome.usage is not None or outcome.kind is Kind.TIMEOUT
         return Attempt(
             model=target.name,
