@@ -70,7 +70,7 @@ _CLIENT_SIDE: Sequence[tuple[frozenset[int], str, Kind]] = (
         r"content_policy|content policy|content_filter|content filtering|content management policy",
         Kind.CONTENT_POLICY,
     ),
-    (frozenset((400,)), r"api key (not valid|expired)|(incorrect|invalid) api key", Kind.AUTH),
+    (frozenset((400,)), r"api key (not valid|expired)|(incorrect|invalid) api key|locate credentials", Kind.AUTH),
     (frozenset((400,)), r"organization (has been disabled|must be verified)", Kind.PERMISSION),
     (
         frozenset((400,)),
@@ -96,6 +96,8 @@ this model, and not the request: another may well answer."""
 
 _NO_KEY = re.compile(r"api_key client option must be set|missing credentials|missing .{0,30}api key", re.IGNORECASE)
 _NO_PACKAGE = re.compile(r"No module named '([\w.]+)'")
+_PACKAGES = {"google": "google-auth", "vertexai": "google-cloud-aiplatform"}
+"""Modules that come in a package of another name; PyPI's ``google`` is somebody else's."""
 _DROPPED = re.compile(
     r"connection error|connect(ion)? (refused|reset|aborted|closed)|cannot connect|connecterror|server disconnected|"
     r"all connection attempts failed|name or service not known|peer closed connection|without sending|readerror|"
@@ -142,7 +144,8 @@ def _classified(error: BaseException, target: Target, secrets: Sequence[str]) ->
     said = _said(error)
     address = shown_address(target.api_base) or f"the address of {target.provider}"
     if (package := _NO_PACKAGE.search(said)) is not None:
-        message = f"LiteLLM needs the package {package[1]!r} for it; run 'pip install {package[1]}'"
+        needed = _PACKAGES.get(package[1].partition(".")[0], package[1])
+        message = f"LiteLLM needs the package {needed!r} for it; run 'pip install {needed}'"
         return Failure(Kind.UNSUPPORTED, message, raised=raised)
     status = _status(error)
     if raised == "APIConnectionError" or ((status or 500) >= 500 and _NOT_JSON.search(said)):
@@ -189,9 +192,8 @@ def _kind(raised: str, status: int | None, said: str) -> Kind:
         return Kind.SERVER
     plain = _shortened(said)
     for statuses, pattern, kind in _CLIENT_SIDE:
-        if status in statuses and (
-            re.search(pattern, said, re.IGNORECASE) or (pattern[0] == "^" and re.search(pattern, plain, re.IGNORECASE))
-        ):
+        # In the envelope are codes; out of it, the words begin at the beginning and nothing is escaped.
+        if status in statuses and any(re.search(pattern, text, re.IGNORECASE) for text in (said, plain)):
             return kind
     if status in _STATUS_KINDS:
         return _STATUS_KINDS[status]

@@ -8,6 +8,7 @@ by itself.
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures.thread  # noqa: F401 - it has a lock of its own held over forks, see _lock
 import contextlib
 import copy
 import datetime
@@ -88,7 +89,8 @@ class StandIn(Protocol):
 
 stand_in: StandIn | None = None
 
-# Held over a fork: a child that is forked in the middle of the import could never load LiteLLM.
+# Held over a fork: a child that is forked in the middle of the import could never load LiteLLM. A lock that others
+# register while a fork waits here is released untaken; so concurrent.futures.thread, which has one, is imported first.
 _lock = threading.RLock()
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
@@ -242,6 +244,11 @@ class _Clients:
 
     async def close(self) -> None:
         await self.handler.close()
+        # Providers that take no client of ours were called through those that LiteLLM keeps for this loop.
+        kept, mine = _litellm.in_memory_llm_clients_cache.cache_dict, f"-{id(asyncio.get_running_loop())}"
+        for client in [kept.pop(name) for name in list(kept) if str(name).endswith(mine)]:
+            with contextlib.suppress(Exception):
+                await client.close()
 
 
 _clients = _loop.PerLoop(_Clients, _Clients.close)
@@ -250,10 +257,11 @@ _clients = _loop.PerLoop(_Clients, _Clients.close)
 async def _client(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """A client of our own for the providers that take one: LiteLLM never closes those that it makes for a loop."""
     provider = arguments["model"].partition("/")[0]
+    clients = await _clients.get()
     if provider in _TAKES_HANDLER:
-        return {"client": (await _clients.get()).handler}
+        return {"client": clients.handler}
     if provider == "openai" and "api_key" in arguments:
-        return {"client": (await _clients.get()).openai(arguments.get("api_base"), arguments["api_key"])}
+        return {"client": clients.openai(arguments.get("api_base"), arguments["api_key"])}
     return {}
 
 
@@ -302,9 +310,11 @@ _CALLBACKS = (
 
 def _foreign(name: str) -> bool:
     """Whether a list of LiteLLM's callbacks has one that wants to hear of our calls. A `litellm.Router` puts its own
-    there, which pass over calls that are not its own."""
+    there, which pass over calls that are not its own; LiteLLM's code for Gemini has a cache for itself, which registers
+    as if it were everybody's (that one is `litellm.cache`)."""
     return any(
-        not isinstance(getattr(callback, "__self__", None), _litellm.Router)
+        callback != "cache"
+        and not isinstance(getattr(callback, "__self__", None), _litellm.Router)
         and not getattr(callback, "meters_for_modelrouter", False)
         for callback in getattr(_litellm, name)
     )
@@ -346,6 +356,11 @@ def _reply(response: Any) -> Reply:
         for call in (getattr(message, "tool_calls", None) or ())
         if getattr(call, "function", None) is not None
     )
+    calls += tuple(
+        ToolCall(call.id or "", call.custom.name or "", call.custom.input or "")
+        for call in (getattr(message, "tool_calls", None) or ())
+        if getattr(call, "custom", None) is not None
+    )
     if (older := getattr(message, "function_call", None)) is not None:
         calls += (ToolCall("", older.name or "", older.arguments or ""),)
     extra = getattr(message, "provider_specific_fields", None) or {}
@@ -368,13 +383,15 @@ def usage_of(usage: Any) -> Usage | None:
         return None
     prompt = getattr(usage, "prompt_tokens_details", None)
     completion = getattr(usage, "completion_tokens_details", None)
-    return Usage(
-        input_tokens=usage.prompt_tokens or 0,
-        output_tokens=usage.completion_tokens or 0,
-        cache_read_tokens=getattr(prompt, "cached_tokens", None) or 0,
-        cache_write_tokens=getattr(usage, "cache_creation_input_tokens", None) or 0,
-        reasoning_tokens=getattr(completion, "reasoning_tokens", None) or 0,
+    counts = (
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        getattr(prompt, "cached_tokens", None),
+        getattr(usage, "cache_creation_input_tokens", None),
+        getattr(completion, "reasoning_tokens", None),
     )
+    # LiteLLM takes on trust what a server counts.
+    return Usage(*(count if isinstance(count, int) and count > 0 else 0 for count in counts))
 
 
 # LiteLLM's tables
@@ -434,9 +451,13 @@ def lacks(target: Target, request: Request) -> str | None:
     taken = _taken(target.litellm_model)
     if taken is None:
         return None
+    choice = request.params.get("tool_choice")
+    if target.provider == "ollama" and choice not in (None, "auto") and not target.supports.get("tool_choice"):
+        return "it takes no tool_choice"  # LiteLLM says that it does, and leaves it out
     allowed = {*_MAY_BE_DROPPED, *request.params.get("allowed_openai_params", ())}
     for name, value in request.params.items():
-        if value and name in _openai_params() and name not in taken | allowed and not target.supports.get(name):
+        asked = value or name == "web_search_options"  # {} is: search, with nothing more to say about it
+        if asked and name in _openai_params() and name not in taken | allowed and not target.supports.get(name):
             return f"it takes no {name}"
     return None
 

@@ -65,7 +65,6 @@ class _Background:
 
 _lock = threading.Lock()
 _background: _Background | None = None
-_hooked = False
 _inherited: list[_Background] = []
 
 
@@ -78,15 +77,18 @@ def _after_fork() -> None:
     _background, _lock = None, threading.Lock()
 
 
+# From the beginning: another thread may be starting the first loop, and hold the lock, when a child is forked.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
 def _current() -> _Background:
-    global _background, _hooked
+    global _background
     with _lock:
         if _background is None:
             _background = _Background()
-            if not _hooked:
-                os.register_at_fork(after_in_child=_after_fork)
-                atexit.register(stop)
-                _hooked = True
+            atexit.unregister(stop)  # once is enough
+            atexit.register(stop)
         return _background
 
 
@@ -96,7 +98,11 @@ def run(coroutine: Coroutine[Any, Any, T], *, within: float | None = None) -> T:
     When the wait is interrupted (Ctrl-C), the coroutine is cancelled; and so it is after `within` seconds, for when
     something blocks the loop and nothing on it can end by itself. That raises TimeoutError.
     """
-    background = _current()
+    try:
+        background = _current()
+    except RuntimeError:
+        coroutine.close()
+        raise
     if background.is_mine():
         coroutine.close()
         raise RuntimeError(

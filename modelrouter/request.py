@@ -83,7 +83,9 @@ def build(ask: Ask) -> Request:
     _seconds("deadline", ask.deadline)
     if ask.retries is not None and (isinstance(ask.retries, bool) or not _is(ask.retries, int) or ask.retries < 0):
         raise InvalidRequest(f"retries= takes a whole number from 0, not {ask.retries!r}.")
-    if not isinstance(ask.model, str | None) and not all(_is(name, str) for name in ask.model):
+    if not isinstance(ask.model, str | None) and not (
+        _is(ask.model, Iterable) and all(_is(name, str) for name in ask.model)
+    ):
         raise InvalidRequest(f"model= takes a name or a list of names, not {ask.model!r}.")
     if ask.cache not in (None, True, False, "refresh"):
         raise InvalidRequest(f"cache= takes True, False or 'refresh', not {ask.cache!r}.")
