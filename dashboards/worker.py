@@ -1,4 +1,4 @@
-"""A worker with no HTTP of its own, which serves its metrics: it works through the demonstration's tasks for ever."""
+"""A worker with no HTTP of its own, which serves its metrics: it works through the demonstration's message for ever."""
 
 from __future__ import annotations
 
@@ -7,8 +7,12 @@ import logging
 import os
 import time
 
+import dspy
+from dspy.utils.exceptions import AdapterParseError
+
 import modelrouter
-from modelrouter.demo import TASKS
+from modelrouter.demo import MESSAGE, PROFILE, RECRUITER
+from modelrouter.pipeline import get_pipeline
 
 log = logging.getLogger("worker")
 
@@ -17,20 +21,24 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     host, port = os.environ.get("HOST", "127.0.0.1"), int(os.environ.get("PORT", "8000"))
     pause = float(os.environ.get("PAUSE", "15"))  # seconds
-    model = None
+    small = {"model": "smollm2", "max_tokens": 1000, "timeout": 120, "deadline": 300}
+    overrides = {}
     with modelrouter.start_metrics_server(port, host) as server:
         log.info("metrics at %s", server.url)
         for number in itertools.count():
-            for task in TASKS:
-                # Every second round is answered by the cache, so that there is something to see of it.
-                cache = "refresh" if number % 2 == 0 else None
+            # Every second round is answered by the cache, so that there is something to see of it.
+            pipeline = get_pipeline(cache="refresh" if number % 2 == 0 else True, **overrides)
+            with modelrouter.track() as spent:
                 try:
-                    modelrouter.complete(task.prompt, system=task.system, module=task.module, model=model, cache=cache)
-                except modelrouter.CallFailed as error:
+                    fit = pipeline(message=MESSAGE, recruiter_name=RECRUITER, profile=PROFILE).fit
+                    log.info("%d of 100: %s, for %s US dollars", fit.score, fit.verdict, spent.total.cost_usd)
+                except AdapterParseError as error:
+                    log.warning("an answer has not the form that was asked for: %s", error)
+                except dspy.LMError as error:
                     log.warning("%s", error)
-                    if all(attempt.outcome == "skipped" or attempt.provider == "ollama" for attempt in error.attempts):
+                    if all(tried.outcome == "skipped" or tried.provider == "ollama" for tried in error.attempts):
                         log.warning("no key is set: the small model on this machine answers from now on")
-                        model = "smollm2"
+                        overrides = small
             time.sleep(pause)
 
 

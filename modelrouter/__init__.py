@@ -39,7 +39,7 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time __getattr__ does
     from .router import Router, acomplete, astream, complete, configure, get_router, install_callback, stream, warm_up
     from .serve import mark_worker_dead, metrics_app, start_metrics_server
     from .streams import AsyncStream, Stream
-    from .tracking import Tally, Tracker, track
+    from .tracking import Spent, Tracker, track
     from .types import Attempt, Completion, Usage
 
     __version__: str
@@ -63,9 +63,9 @@ __all__ = [
     "ModelRouterError",
     "ProviderError",
     "Router",
+    "Spent",
     "Stream",
     "StreamInterrupted",
-    "Tally",
     "Tracker",
     "UnknownModel",
     "UnknownModule",
@@ -93,7 +93,7 @@ _HOMES = {
     "Completion": "types",
     "Router": "router",
     "Stream": "streams",
-    "Tally": "tracking",
+    "Spent": "tracking",
     "Tracker": "tracking",
     "Usage": "types",
     "acomplete": "router",
@@ -108,6 +108,7 @@ _HOMES = {
     "metrics_app": "serve",
     "start_metrics_server": "serve",
     "stream": "router",
+    "track": "tracking",
     "warm_up": "router",
 }
 """Where a name of ``__all__`` lives; what is not here is an error."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Mapping
 from typing import Any
 
 from . import _litellm as door
@@ -14,9 +15,9 @@ from .request import Ask, build
 from .router import Router
 from .types import Completion, Kind, Resolved
 
-__all__ = ["Asker", "load"]
+__all__ = ["PATIENCE", "Asker", "load"]
 
-_PATIENCE = {"timeout": 120.0, "deadline": 300.0}
+PATIENCE: Mapping[str, Any] = {"timeout": 120.0, "deadline": 300.0}
 """Seconds for the model on this machine: it makes 2 tokens a second when the machine is busy."""
 
 
@@ -35,41 +36,41 @@ def load(screen: Screen) -> None:
 
 
 class Asker:
-    """Asks the router; the model on this machine where, and only where, nothing at all is set up.
+    """Asks the router; the model on this machine where, and only where, nothing at all is set up."""
 
-    `small`: parameters for that model alone.
-    """
-
-    def __init__(self, screen: Screen, router: Router, *, small: dict[str, Any] | None = None) -> None:
+    def __init__(self, screen: Screen, router: Router) -> None:
         self._screen = screen
         self._router = router
-        self._small = _PATIENCE | (small or {})
-        self._embedded: str | None = None
-        """Its name, once it is clear that it has to answer."""
 
     def ask(
         self, prompt: str, *, module: str | None = None, model: list[str] | None = None, system: str | None = None
     ) -> Completion:
         """The answer. Raises what `Router.complete` does."""
-        if self._embedded is None:
-            build(Ask(prompt, system=system))  # a mistake is told before LiteLLM takes its time
-            resolved = self._router.catalog.resolve(module, model)
-            if not all(map(settings.missing_key, resolved.chain)):
-                load(self._screen)
-            try:
-                with self._screen.busy("Waiting for the answer"):
-                    return self._router.complete(prompt, module=module, model=model, system=system)
-            except AllModelsFailed as error:
-                if model is not None or not _nothing_is_set_up(self._router.catalog, resolved, error):
-                    raise
-                if (missing := embedded.present(gguf=settings.gguf())) is not None:
-                    error.add_note(f"With no key and no Ollama, a small model could answer, but {missing}")
-                    raise
-            self._embedded = _embedded_name(self._router.catalog)
-            self._screen.note(_better(resolved))
+        build(Ask(prompt, system=system))  # a mistake is told before LiteLLM takes its time
+        if not all(map(settings.missing_key, self._router.catalog.resolve(module, model).chain)):
+            load(self._screen)
+        try:
+            with self._screen.busy("Waiting for the answer"):
+                return self._router.complete(prompt, module=module, model=model, system=system)
+        except AllModelsFailed as error:
+            if model is not None:
+                raise
+            small = self.small_model(error, module=module)
         load(self._screen)
         with self._screen.busy("The small model on this machine is writing"):
-            return self._router.complete(prompt, module=module, model=self._embedded, system=system, **self._small)
+            return self._router.complete(prompt, module=module, model=small, system=system, **PATIENCE)
+
+    def small_model(self, error: AllModelsFailed, *, module: str | None = None) -> str:
+        """The name of the model on this machine, when nothing else is set up; a note says so. Else raises `error`."""
+        catalog = self._router.catalog
+        resolved = catalog.resolve(module)
+        if not _nothing_is_set_up(catalog, resolved, error):
+            raise error
+        if (missing := embedded.present(gguf=settings.gguf())) is not None:
+            error.add_note(f"With no key and no Ollama, a small model could answer, but {missing}")
+            raise error
+        self._screen.note(_better(resolved))
+        return _embedded_name(catalog)
 
 
 def _nothing_is_set_up(catalog: Catalog, resolved: Resolved, error: AllModelsFailed) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
+from collections.abc import Mapping
 
 import diskcache
 from diskcache.core import DBNAME, MODE_RAW, UNKNOWN
@@ -79,6 +80,7 @@ class Database(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
                 # A mapped file that somebody cuts short kills the process.
                 sqlite_mmap_size=0,
             )
+            self._sql("CREATE TABLE IF NOT EXISTS Counts (name TEXT PRIMARY KEY, total INTEGER NOT NULL) WITHOUT ROWID")
         except BaseException:
             self.close()
             raise
@@ -141,6 +143,23 @@ class Database(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
         # Out of the write-ahead log too. Where somebody reads at the moment, that has to wait for a later checkpoint.
         self._sql("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
         return count
+
+    def entries(self, tag: str | None, before: float) -> int:
+        """How many rows `delete` would delete."""
+        select = "SELECT COUNT(*) FROM Cache WHERE (? IS NULL OR tag = ?) AND store_time < ?"
+        ((count,),) = self._sql(select, (tag, tag, before)).fetchall()
+        return int(count)
+
+    def add_counts(self, changes: Mapping[str, int]) -> None:
+        """Add to the counters."""
+        upsert = "INSERT INTO Counts VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET total = total + excluded.total"
+        with self._transact() as (sql, _):
+            for change in changes.items():
+                sql(upsert, change)
+
+    def counts(self) -> dict[str, int]:
+        """The counters, by name."""
+        return dict(self._sql("SELECT name, total FROM Counts").fetchall())
 
 
 def cause(error: Exception) -> Exception:

@@ -1,10 +1,8 @@
-"""The listings of the command line: a catalog's models, what a module calls, what `check` found, what answers took."""
+"""The listings of the command line: a catalog's models, what a module calls, what `check` found."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import fields, replace
-from decimal import Decimal
 from typing import Any
 
 from ._check import Report, max_tokens, timeout
@@ -13,9 +11,9 @@ from ._render import Screen, per_million, seconds, usd
 from .catalog import Catalog
 from .pricing import FREE_PROVIDERS, price_of
 from .settings import secret
-from .types import Completion, Price, Resolved, Target
+from .types import Price, Resolved, Target
 
-__all__ = ["answers", "chain_of", "findings", "models"]
+__all__ = ["chain_of", "findings", "models"]
 
 
 def models(screen: Screen, catalog: Catalog, *, as_json: bool) -> None:
@@ -92,27 +90,6 @@ def chain_of(screen: Screen, catalog: Catalog, resolved: Resolved, *, as_json: b
         *(["RETIRED"] if any(target.retired for target in resolved.chain) else []),
     )
     screen.table(headings, [row[: len(headings)] for row in rows])
-
-
-def answers(screen: Screen, given: Sequence[Completion]) -> None:
-    """What each answer took, and all of them together."""
-    rows = [
-        (
-            answer.module,
-            answer.model,
-            str(sum(attempt.outcome in ("ok", "error") for attempt in answer.attempts)),
-            f"{answer.latency_s:.1f} s",
-            f"{answer.usage.input_tokens:,}",
-            f"{answer.usage.output_tokens:,}",
-            usd(answer.cost_usd),
-        )
-        for answer in given
-    ]
-    known = [answer.cost_usd for answer in given if answer.cost_usd is not None]
-    total = sum(known, Decimal(0)) if len(known) == len(given) else None
-    rows.append(("all", "", "", f"{sum(answer.latency_s for answer in given):.1f} s", "", "", usd(total)))
-    headings = ("MODULE", "MODEL", "ATTEMPTS", "LATENCY", "TOKENS IN", "OUT", "COST")
-    screen.table(headings, rows, right=headings[2:])
 
 
 def findings(screen: Screen, report: Report, *, prompt_tokens: int | None) -> None:

@@ -212,6 +212,10 @@ def _address(template: str, at: str, values: Callable[[str], str | None]) -> tup
     return unset, url
 
 
+_ABILITIES = {"embedded": {"response_format": True}}
+"""What a provider's models can all do, where LiteLLM's tables have none of them: llama.cpp holds any to a schema."""
+
+
 def _target(
     name: str, entry: ModelEntry, provider: _Provider, api_base: str | None = None, *, listed: bool = True
 ) -> Target:
@@ -234,7 +238,9 @@ def _target(
         context_window=entry.context_window,
         retired=entry.retired.isoformat() if entry.retired else None,
         successor=entry.successor,
-        supports=MappingProxyType(entry.supports.model_dump(exclude_none=True) if entry.supports else {}),
+        supports=MappingProxyType(
+            _ABILITIES.get(provider.name, {}) | (entry.supports.model_dump(exclude_none=True) if entry.supports else {})
+        ),
     )
 
 

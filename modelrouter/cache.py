@@ -15,10 +15,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal
 
-from .store import Store, StoreError
+from . import settings
+from .store import DiskStore, Store, StoreError
 from .types import Reply, Request, Target, ToolCall, Usage
 
-__all__ = ["Cache", "Found", "Remembered", "decode", "encode", "key"]
+__all__ = ["Cache", "Found", "Remembered", "decode", "default_store", "encode", "key"]
 
 logger = logging.getLogger("modelrouter")
 
@@ -155,14 +156,26 @@ def decode(value: Any, *, rebuild: Callable[[dict[str, Any]], Any]) -> Remembere
                 tool_calls=tuple(map(_tool_call, calls)),
                 other=other,
                 estimated=estimated,
-                response=None if response is None else functools.partial(_rebuilt, rebuild, response),
+                response=None if response is None else _Kept(rebuild, response),
             )
             return Remembered(reply, _cost(cost), float(stored_at), module)
     raise StoreError("unreadable_answer", "a value in the store is no answer that this version of modelrouter knows.")
 
 
-def _rebuilt(rebuild: Callable[[dict[str, Any]], Any], response: str) -> Any:
-    return rebuild(json.loads(response))
+class _Kept:
+    """A kept response: called, it is LiteLLM's again; its ``body`` needs no LiteLLM."""
+
+    def __init__(self, rebuild: Callable[[dict[str, Any]], Any], text: str) -> None:
+        self._rebuild = rebuild
+        self._text = text
+
+    def __call__(self) -> Any:
+        return self._rebuild(self.body)
+
+    @property
+    def body(self) -> dict[str, Any]:
+        body: dict[str, Any] = json.loads(self._text)
+        return body
 
 
 def _tool_call(value: Any) -> ToolCall:
@@ -184,6 +197,11 @@ def _cost(text: str | None) -> Decimal | None:
 
 
 # -- the store, which may fail
+
+
+def default_store() -> DiskStore:
+    """The user's own: what a router has that was given none."""
+    return DiskStore(settings.state_dir() / "cache")
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,6 +244,15 @@ class Cache:
         """Keep a complete answer for `ttl` seconds; its tag in the store is the module. False: there was an error."""
         try:
             self.store.set(key, encode(reply, cost, module=module, now=now), ttl=ttl, tag=module)
+        except Exception as error:  # noqa: BLE001 - a store must not fail a call
+            self._log_once(error)
+            return False
+        return True
+
+    def count(self, changes: Mapping[str, int]) -> bool:
+        """Add to the store's counters. False: there was an error."""
+        try:
+            self.store.count(changes)
         except Exception as error:  # noqa: BLE001 - a store must not fail a call
             self._log_once(error)
             return False

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from . import _cache_command
 from ._render import Screen, attempt_lines, summary
 from .errors import CallFailed, InvalidCatalog, InvalidEnvironment, ModelRouterError
 
@@ -176,24 +177,19 @@ def demo(
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no log lines.")] = False,
     _: _Config = None,
 ) -> None:
-    """Have three modules answer a recruiter's message.
+    """Have a DSPy program of three stages, each a module of its own, read, score and answer a recruiter's message.
 
-    The models that are set up here answer; with no key and no Ollama, the small model on this machine.
+    The models that are set up here answer; with no key and no Ollama, the small model on this machine. Exit code 1 when
+    a model answers, but not in the form that was asked for.
     """
-    from . import _listings
-    from ._asking import Asker
-    from .demo import MESSAGE, TASKS
+    from .router import configure
 
     state: _State = context.obj
-    screen, answers = state.screen, []
-    with state.router(logging.ERROR if quiet else logging.INFO) as router:
-        screen.say(f"{MESSAGE}\n")
-        asker = Asker(screen, router, small={"max_tokens": 100, "temperature": 0})
-        for task in TASKS:
-            answer = asker.ask(task.prompt, module=task.module, system=task.system)
-            screen.say(f"--- {task.module}, answered by {answer.model}\n{answer.text.strip()}\n")
-            answers.append(answer)
-    _listings.answers(screen, answers)
+    with state.screen.logging(logging.ERROR if quiet else logging.INFO), configure(state.config) as router:
+        with state.screen.busy("Loading DSPy"):
+            from .demo import run
+        if not run(state.screen, router):
+            raise typer.Exit(1)
 
 
 # -- listings
@@ -286,6 +282,9 @@ def check(
         _listings.findings(state.screen, report, prompt_tokens=prompt_tokens)
     if report.count("error"):
         raise typer.Exit(1)
+
+
+app.add_typer(_cache_command.app, name="cache")
 
 
 # -- serving

@@ -24,7 +24,6 @@ problem, the evidence, what to do. None carries a secret, nor a reference to an 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Collection, Sequence
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -56,6 +55,8 @@ __all__ = [
 
 def nearest(name: str, known: Collection[str], *, cutoff: float = 0.7) -> str | None:
     """The known name that `name` was probably meant to be, or None. `cutoff` is from 0 (anything) to 1 (the same)."""
+    import difflib  # a sixth of what importing this file would take
+
     close = difflib.get_close_matches(name, known, n=1, cutoff=cutoff)
     return close[0] if close else None
 

@@ -12,14 +12,15 @@ from typing import Any
 
 from . import _litellm as door
 from . import _loop, embedded, pricing, settings, tracking
-from .cache import Cache, Remembered
+from .cache import Cache, Remembered, default_store
 from .cache import key as cache_key
+from .counters import Counters
 from .effects import Await, Board, Call, Close, Effect, Keep, Land, Load, Look, Next, Open, Sleep, Tell
 from .errors import EmbeddedUnavailable
 from .flights import Flights
 from .health import Health
 from .metrics import Metrics
-from .store import DiskStore, Store
+from .store import Store
 from .types import (
     Attempt,
     CacheUsed,
@@ -68,10 +69,12 @@ class Performer:
         self._health = Health(metrics.set_aside)
         self._flights = Flights()
         # Nothing is touched on disk before an answer is looked for.
-        self._cache = Cache(DiskStore(settings.state_dir() / "cache") if store is None else store, rebuild=door.rebuild)
+        self._cache = Cache(default_store() if store is None else store, rebuild=door.rebuild)
+        self._counters = Counters(self._cache.count)
 
     def close(self) -> None:
         """Close the store."""
+        self._counters.flush(at_once=True)
         self._cache.store.close()
 
     def warm_up(self) -> None:
@@ -203,7 +206,7 @@ class Performer:
             return None, None
         found = self._cache.read(key, ttl=effect.ttl, now=time.time())
         if found.result == "error":
-            self._metrics.cache(effect.module, "error")
+            self._cache_failed(effect.module)
         return key, found.answer
 
     def _keep(self, effect: Keep) -> None:
@@ -211,7 +214,12 @@ class Performer:
             effect.key, effect.reply, effect.cost_usd, ttl=effect.ttl, module=effect.module, now=time.time()
         )
         if not kept:
-            self._metrics.cache(effect.module, "error")
+            self._cache_failed(effect.module)
+        self._counters.flush()
+
+    def _cache_failed(self, module: str) -> None:
+        self._metrics.cache(module, "error")
+        self._counters.add(module, "error")
 
     def _tell(self, effect: Tell) -> None:
         record = effect.record
@@ -223,6 +231,7 @@ class Performer:
                 self._metrics.call(record.module, record.outcome, record.cost_usd)
             case CacheUsed():
                 self._metrics.cache(effect.module, record.result)
+                self._counters.add(effect.module, record.result, record.saved_usd)
                 if record.saved_usd:
                     self._metrics.cache_saved(effect.module, record.saved_usd)
             case ModelLeft():

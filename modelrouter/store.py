@@ -17,8 +17,8 @@ import threading
 import time
 import weakref
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -74,7 +74,9 @@ class Stats:
     entries: int
     """Those that have expired and are not removed yet included."""
     bytes: int
-    """On the disk."""
+    """On the disk, whatever the tag and the age of the entries."""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """All that `Store.count` was ever told, by name."""
 
 
 class Store(Protocol):
@@ -89,8 +91,11 @@ class Store(Protocol):
     def clear(self, *, tag: str | None = None, older_than: float = 0.0) -> int:
         """Remove what has this tag (None: any) and was set more than so many seconds ago. Returns how many."""
 
-    def stats(self) -> Stats:
-        """How much is kept."""
+    def count(self, changes: Mapping[str, int]) -> None:
+        """Add to counters that outlive the process. `clear` leaves them."""
+
+    def stats(self, *, tag: str | None = None, older_than: float = 0.0) -> Stats:
+        """How much is kept; its entries are those that `clear` would remove with the same arguments."""
 
     def close(self) -> None:
         """Give back what the store holds. It can be used again."""
@@ -108,7 +113,10 @@ class NullStore:
     def clear(self, *, tag: str | None = None, older_than: float = 0.0) -> int:  # noqa: ARG002 - the protocol's
         return 0
 
-    def stats(self) -> Stats:
+    def count(self, changes: Mapping[str, int]) -> None:
+        """Forget the changes at once."""
+
+    def stats(self, *, tag: str | None = None, older_than: float = 0.0) -> Stats:  # noqa: ARG002 - the protocol's
         return Stats(0, 0)
 
     def close(self) -> None:
@@ -191,12 +199,21 @@ class DiskStore:
 
     def clear(self, *, tag: str | None = None, older_than: float = 0.0) -> int:
         """Remove what has this tag (None: any) and was set more than so many seconds ago, and return how many."""
-        before = time.time() - older_than if older_than else float("inf")
-        return self._use(lambda database: database.delete(tag, before), writing=True)
+        return self._use(lambda database: database.delete(tag, _before(older_than)), writing=True)
 
-    def stats(self) -> Stats:
-        """How much is kept. Raises StoreError."""
-        return self._use(lambda database: Stats(len(database), database.volume()))
+    def count(self, changes: Mapping[str, int]) -> None:
+        """Add to counters that outlive the process, all or none. Raises StoreError."""
+        self._use(lambda database: database.add_counts(changes), writing=True)
+
+    def stats(self, *, tag: str | None = None, older_than: float = 0.0) -> Stats:
+        """How much is kept; its entries are those that `clear` would remove. Raises StoreError."""
+        return self._use(
+            lambda database: Stats(
+                len(database) if tag is None and not older_than else database.entries(tag, _before(older_than)),
+                database.volume(),
+                database.counts(),
+            )
+        )
 
     def close(self) -> None:
         """Close the database, and forget what was wrong with it. The next use opens it again."""
@@ -309,6 +326,11 @@ def _value(key: str, row: str | None) -> Any:
         from ._disk import Refused
 
         raise Refused("it is not JSON") from None
+
+
+def _before(older_than: float) -> float:
+    """The wall-clock time before which what is so many seconds old was set."""
+    return time.time() - older_than if older_than else float("inf")
 
 
 def _checksum(key: str, text: str) -> str:

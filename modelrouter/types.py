@@ -438,5 +438,15 @@ class Completion:
             object.__setattr__(self, "_response", self._response())
         return self._response
 
+    @property
+    def body(self) -> dict[str, Any] | None:
+        """`response` as plain data in OpenAI's form. After a cache hit it is there without LiteLLM; it is None when a
+        stand-in has answered."""
+        kept: dict[str, Any] | None = getattr(self._response, "body", None)
+        if kept is not None or self.response is None:
+            return kept
+        plain: dict[str, Any] = self.response.model_dump(warnings=False)
+        return plain
+
     def __str__(self) -> str:
         return self.text

@@ -212,28 +212,6 @@ def test_without_the_small_model_the_error_says_how_to_get_it(
     assert "pip install 'modelrouter[local]'" in ran.err
 
 
-# -- demo
-
-
-def test_the_demo_asks_three_modules_and_closes_with_a_table(
-    cli: Cli, catalog: WriteCatalog, server: ScriptedServer, keys: str
-) -> None:
-    chains: dict[str, dict[str, Any]] = {name: {"chain": ["b"]} for name in ("scorer", "response_generator")}
-    catalog({"a": server.openai("a"), "b": server.openai("b")}, modules={"analyzer": {}, **chains}, chain=["a", "b"])
-    server.script("a", Fault(401)).script("b", Reply("An answer."))
-    ran = cli("demo")
-    assert ran.code == 0
-    assert ran.out.count("An answer.") == 3
-    rows = [line.split() for line in ran.out.splitlines()[-5:]]
-    assert rows[0] == "MODULE MODEL ATTEMPTS LATENCY TOKENS IN OUT COST".split()
-    assert [(row[0], row[1], row[2], row[-1]) for row in rows[1:4]] == [
-        ("analyzer", "b", "2", "$0.00002"),
-        ("scorer", "b", "1", "$0.00002"),
-        ("response_generator", "b", "1", "$0.00002"),
-    ]
-    assert (rows[4][0], rows[4][-1]) == ("all", "$0.00006")
-
-
 # -- listings
 
 

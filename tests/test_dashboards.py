@@ -21,10 +21,10 @@ from grafana_foundation_sdk.cog.plugins import register_default_plugins
 from grafana_foundation_sdk.models.dashboard import Dashboard, DashboardLink, DataTransformerConfig
 from packaging.version import Version
 from pydantic import ConfigDict, TypeAdapter, ValidationError
-from servers import ScriptedServer
+from servers import Reply, ScriptedServer
 
 from modelrouter.cli import app
-from modelrouter.demo import TASKS
+from modelrouter.demo import STAGES
 
 HERE = Path(__file__).parent.parent / "dashboards"
 PROMETHEUS = HERE / "prometheus"
@@ -262,9 +262,21 @@ def test_prometheus_scrapes_and_alerts_what_compose_runs() -> None:
     assert alertmanager["route"]["receiver"] in {receiver["name"] for receiver in alertmanager["receivers"]}
 
 
+FOR_EVERY_STAGE = """
+[[ ## offer ## ]]
+{"summary": "A team looks for an engineer.", "company": "Northwind", "role": "engineer", "seniority": "senior",
+ "stack": ["Python"], "place": "Berlin", "pay": "not said"}
+[[ ## fit ## ]]
+{"reason": "The stack fits.", "score": 80, "verdict": "ask first"}
+[[ ## reply ## ]]
+{"text": "Dear Maria, how much does it pay? Best, Alex"}
+"""
+
+
 def test_the_worker_answers_and_serves_its_metrics(catalog: WriteCatalog, server: ScriptedServer) -> None:
     chain = {"chain": ["good"]}
-    catalog({"good": server.openai("good")}, modules={task.module: chain for task in TASKS})
+    catalog({"good": server.openai("good")}, modules=dict.fromkeys(STAGES, chain))
+    server.script("good", Reply(FOR_EVERY_STAGE))
     environment = os.environ | {"PORT": "0", "PAUSE": "0.1", "PYTHONPATH": str(HERE.parent)}
     worker = subprocess.Popen(
         [sys.executable, str(HERE / "worker.py")], env=environment, stderr=subprocess.PIPE, text=True
@@ -273,11 +285,11 @@ def test_the_worker_answers_and_serves_its_metrics(catalog: WriteCatalog, server
     with worker, worker.stderr:
         try:
             url = next(line for line in worker.stderr if "metrics at" in line).split()[-1]
-            server.wait_for(2 * len(TASKS), timeout=60)  # every second round comes out of the cache
+            server.wait_for(2 * len(STAGES), timeout=60)  # every second round comes out of the cache
             metrics = httpx.get(url).text
         finally:
             worker.kill()
-    for task in TASKS:
-        counted = re.search(rf'llm_module_requests_total{{module="{task.module}",outcome="success"}} (\d+)', metrics)
+    for stage in STAGES:
+        counted = re.search(rf'llm_module_requests_total{{module="{stage}",outcome="success"}} (\d+)', metrics)
         assert counted is not None
         assert int(counted[1]) >= 2

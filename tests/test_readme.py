@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 import io
+import json
 import logging
 import re
 import shlex
@@ -192,9 +193,15 @@ def a_session(world: World, block: Block) -> None:
     # The small model is slow, and another machine's arithmetic gives other words: the server repeats what it said.
     here = embedded.Endpoint(world.server.openai_base, SecretStr("made-for-this-one"), "smollm2")
     world.patch.setattr(embedded, "endpoint", lambda **_: here)
-    said = dict(re.findall(r"^--- (\w+), answered by smollm2\n(.+)", block.text, re.MULTILINE))
+    facts = dict(re.findall(r"^(\w+)  +(.+)", block.text.split("--- ")[1], re.MULTILINE))
+    score, verdict, reason = re.findall(r"^(\d+) of 100: (.+)\n(.+)", block.text, re.MULTILINE)[0]
+    said = {
+        "analyzer": {"offer": facts | {"stack": facts["stack"].split(", ")}},
+        "scorer": {"fit": {"reason": reason, "score": int(score), "verdict": verdict}},
+        "response_generator": {"reply": {"text": "Dear Maria, let us talk on Thursday."}},
+    }
     tokens = re.findall(r"^(\w+) +smollm2 .* s +(\d+) +(\d+) ", block.text, re.MULTILINE)
-    replies = [Reply(said.get(module, "Well."), input_tokens=int(i), output_tokens=int(o)) for module, i, o in tokens]
+    replies = [Reply(json.dumps(said[stage]), input_tokens=int(i), output_tokens=int(o)) for stage, i, o in tokens]
     world.server.script("smollm2", *replies)
 
 
@@ -284,6 +291,19 @@ def own_models(world: World, block: Block) -> None:
     world.server.script("mymodel", Reply("ok"))
 
 
+def work_tracked(world: World, block: Block) -> None:
+    world.to_server()
+    world.server.script("gpt-6-luna", Reply("senior, remote", input_tokens=412, output_tokens=14))
+    world.server.script("claude-sonnet-5-5", Known("overloaded"))
+    world.server.script("gpt-6.1-sol", Reply("87", input_tokens=431, output_tokens=2))
+
+
+def dspy_programs(world: World, block: Block) -> None:
+    world.to_server()
+    score = Reply("[[ ## score ## ]]\n87", input_tokens=412, output_tokens=30)
+    world.server.script("claude-sonnet-5-5", score)
+
+
 SCENES: dict[str, Callable[[World, Block], None]] = {
     "A session": a_session,
     "Use it in code": in_code,
@@ -291,6 +311,8 @@ SCENES: dict[str, Callable[[World, Block], None]] = {
     "The YAML file": mistakes_in_the_file,
     "Logging": logs,
     "Compare models": models_compared,
+    "What a piece of work costs": work_tracked,
+    "DSPy programs": dspy_programs,
     "A key is missing": no_key,
     "Authentication failed": bad_keys,
     "Rate limits": rate_limits,

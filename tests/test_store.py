@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 import modelrouter.store
 from modelrouter.store import DiskStore, NullStore, Stats, StoreError
 
-KILLS = int(os.environ.get("KILLS", "12"))
+KILLS = int(os.environ.get("KILLS", "50"))
 
 JSON = st.recursive(
     st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

@@ -1,0 +1,131 @@
+"""``modelrouter cache``: what the remembered answers were good for, and how to be rid of them."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from ._render import Screen, usd
+from .errors import nearest
+
+if TYPE_CHECKING:
+    from .counters import Totals
+    from .store import DiskStore
+
+__all__ = ["app"]
+
+app = typer.Typer(no_args_is_help=True, help="Show or delete remembered answers.")
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def _duration(text: str) -> float:
+    """``90s``, ``15m``, ``12h`` or ``7d`` in seconds."""
+    if (found := re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())) is None:
+        raise typer.BadParameter(f"{text!r} is no length of time. Write 90s, 15m, 12h or 7d.")
+    return float(found[1]) * _UNITS[found[2]]
+
+
+def _store() -> DiskStore:
+    from .cache import default_store
+
+    return default_store()
+
+
+@app.command()
+def stats(
+    context: typer.Context,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
+) -> None:
+    """Show how many answers are kept, and what they have saved.
+
+    Counted are the calls of all processes since the cache was made. A process adds its own every few seconds and when
+    it ends. COALESCED are calls that were answered by an identical one in flight; the hit rate has them in it.
+    """
+    from .counters import Totals, totals
+
+    screen: Screen = context.obj.screen
+    store = _store()
+    try:
+        kept = store.stats()
+        modules = totals(kept.counts)
+        entries = {module: store.stats(tag=module).entries for module in modules}
+    finally:
+        store.close()
+    total = sum(modules.values(), Totals())
+    if as_json:
+        screen.document(
+            {
+                "directory": store.directory,
+                "bytes": kept.bytes,
+                "entries": kept.entries,
+                **_facts(total),
+                "modules": {name: {"entries": entries[name], **_facts(one)} for name, one in modules.items()},
+            }
+        )
+        return
+    rows = [_row(name, entries[name], one) for name, one in modules.items()]
+    headings = ("MODULE", "ENTRIES", "HITS", "COALESCED", "MISSES", "ERRORS", "HIT RATE", "SAVED")
+    screen.table(headings, [*rows, _row("all", kept.entries, total)], right=headings[1:])
+    screen.note(f"{kept.bytes / 2**20:,.1f} MiB in {store.directory}")
+
+
+@app.command()
+def clear(
+    context: typer.Context,
+    module: Annotated[str | None, typer.Option(metavar="NAME", help="Only answers that this module asked for.")] = None,
+    older_than: Annotated[
+        float | None,
+        typer.Option(metavar="TIME", parser=_duration, help="Only older answers: 90s, 15m, 12h, 7d."),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+) -> None:
+    """Delete remembered answers; what they have saved stays counted.
+
+    \b
+    Examples:
+      modelrouter cache clear --module scorer
+      modelrouter cache clear --older-than 7d --yes
+    """
+    screen: Screen = context.obj.screen
+    store, age = _store(), older_than or 0.0
+    try:
+        found = store.stats(tag=module, older_than=age)
+        if not found.entries:
+            screen.note(_nothing(module, found.counts))
+            return
+        what = f"{found.entries:,} remembered {'answer' if found.entries == 1 else 'answers'}"
+        if not yes and (sys.stdin is None or not sys.stdin.isatty()):
+            screen.note(f"{what} would be deleted. There is no terminal to ask at: add --yes.")
+            raise typer.Exit(2)
+        if not yes:
+            typer.confirm(f"Delete {what} in {store.directory}?", abort=True, err=True)
+        deleted = store.clear(tag=module, older_than=age)
+    finally:
+        store.close()
+    screen.note(f"{deleted:,} deleted.")
+
+
+def _nothing(module: str | None, counts: Mapping[str, int]) -> str:
+    from .counters import totals
+
+    known = totals(counts)
+    if module is None or module in known:
+        return "There is nothing to delete."
+    meant = f" Did you mean {near!r}?" if (near := nearest(module, known)) else ""
+    return f"There is nothing to delete: no answer was ever kept for a module {module!r}.{meant}"
+
+
+def _facts(one: Totals) -> dict[str, object]:
+    return {**asdict(one), "hit_rate": one.hit_rate}
+
+
+def _row(name: str, entries: int, one: Totals) -> tuple[str, ...]:
+    rate = "" if one.hit_rate is None else f"{one.hit_rate:.1%}"
+    counted = (entries, one.hits, one.coalesced, one.misses, one.errors)
+    return name, *(f"{number:,}" for number in counted), rate, usd(one.saved_usd) if one.saved_usd else "$0"

@@ -1,0 +1,121 @@
+"""What the cache was good for, in numbers that outlive the process: counters in its store, by module.
+
+A hit writes nothing. Changes are kept in memory and written after an answer was stored, at most every few seconds, when
+the router is closed, and at the interpreter's exit; a process that is killed loses those of its last seconds.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import time
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from decimal import Decimal
+from typing import Literal
+
+__all__ = ["EVERY", "Counters", "Totals", "totals"]
+
+EVERY = 5.0
+"""Seconds between two writes at least, unless the router is closed."""
+_DIGITS = 12
+"""Of money after the point: a counter of every store's is a whole number of picodollars. No price has more."""
+
+Result = Literal["hit", "miss", "coalesced", "error"]
+
+
+_lock = threading.Lock()
+_all: weakref.WeakSet[Counters] = weakref.WeakSet()
+
+
+class Counters:
+    """The changes of this process. `write` adds them to the store's counters and says whether it could."""
+
+    def __init__(self, write: Callable[[Mapping[str, int]], bool]) -> None:
+        self._write = write
+        self.changes: dict[str, int] = {}
+        """Not written yet."""
+        self._rest_until = 0.0
+        with _lock:
+            _all.add(self)
+
+    def add(self, module: str, result: Result, saved_usd: Decimal | None = None) -> None:
+        """Count what a look into the cache gave."""
+        picodollars = round(saved_usd.scaleb(_DIGITS)) if saved_usd else 0
+        with _lock:
+            self._add(f"{result}:{module}", 1)
+            if picodollars:
+                self._add(f"saved:{module}", picodollars)
+
+    def flush(self, *, at_once: bool = False) -> None:
+        """Write the changes, unless that was done a moment ago. Those that cannot be written are kept for later."""
+        now = time.monotonic()
+        with _lock:
+            if not self.changes or (now < self._rest_until and not at_once):
+                return
+            self._rest_until = now + EVERY
+            changes, self.changes = self.changes, {}
+        if not self._write(changes):
+            with _lock:
+                for name, change in changes.items():
+                    self._add(name, change)
+
+    def _add(self, name: str, change: int) -> None:
+        self.changes[name] = self.changes.get(name, 0) + change
+
+
+@atexit.register
+def _flush_all() -> None:
+    for counters in list(_all):
+        counters.flush(at_once=True)
+
+
+def _begin_anew() -> None:
+    """In a forked child: the parent writes its changes itself, and whoever held the lock is not here."""
+    global _lock
+    _lock = threading.Lock()
+    for counters in _all:
+        counters.changes = {}
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew)
+
+
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """What the cache was good for, in all."""
+
+    hits: int = 0
+    coalesced: int = 0
+    """Calls that were answered by an identical one in flight."""
+    misses: int = 0
+    errors: int = 0
+    """Times that the store failed; the calls went on without it."""
+    saved_usd: Decimal = Decimal(0)
+
+    @property
+    def hit_rate(self) -> float | None:
+        """The part of the calls that nothing was sent for, 0 to 1; None when there was no call."""
+        free = self.hits + self.coalesced
+        return free / (free + self.misses) if free + self.misses else None
+
+    def __add__(self, other: Totals) -> Totals:
+        return Totals(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
+
+
+def totals(counts: Mapping[str, int]) -> dict[str, Totals]:
+    """By module, out of a store's counters (`Stats.counts`)."""
+    modules = sorted({name.partition(":")[2] for name in counts})
+    return {
+        module: Totals(
+            hits=counts.get(f"hit:{module}", 0),
+            coalesced=counts.get(f"coalesced:{module}", 0),
+            misses=counts.get(f"miss:{module}", 0),
+            errors=counts.get(f"error:{module}", 0),
+            saved_usd=Decimal(counts.get(f"saved:{module}", 0)).scaleb(-_DIGITS),
+        )
+        for module in modules
+    }

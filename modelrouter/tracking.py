@@ -1,0 +1,192 @@
+"""What a piece of code spends on models: calls, tokens, cost, cache hits and fallbacks, by module and by model.
+
+::
+
+    with modelrouter.track() as spent:
+        ...  # any code: synchronous, asynchronous, a DSPy program
+
+    print(spent.total.cost_usd, spent.by_module["scorer"].usage.output_tokens, spent.by_model)
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass, field, fields
+from decimal import Decimal
+from operator import itemgetter
+from typing import Any, Self
+
+from ._forks import ProcessLock
+from .types import Attempt, CacheUsed, CallEnded, FellOver, Usage
+
+__all__ = ["Spent", "Tracker", "carry", "feed", "track"]
+
+_trackers: ContextVar[tuple[Tracker, ...]] = ContextVar("modelrouter_trackers", default=())
+_KEY = "modelrouter_trackers"
+"""Under which they are among DSPy's settings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """Sums; ``+`` adds two."""
+
+    calls: int = 0
+    """Calls that have ended; of a model: those that it answered."""
+    unanswered: int = 0
+    """Calls that no model answered, or that were cancelled. They are among `calls`, and nobody's by model."""
+    cache_hits: int = 0
+    """Calls that were answered without a request: by a remembered answer, or by that of an identical call under way."""
+    requests: int = 0
+    """Requests to providers, retries and failed ones included."""
+    fallbacks: int = 0
+    """Times that a model failed and another was asked; of a model: times that it was the other."""
+    usage: Usage = field(default_factory=Usage)
+    """Tokens of all requests. Remembered answers use none."""
+    cost_usd: Decimal = Decimal(0)
+    """What is known of the cost, answers that were turned down included."""
+    unknown: int = 0
+    """Answers whose cost is not known, and so not in `cost_usd`."""
+    saved_usd: Decimal = Decimal(0)
+    """What remembered answers had cost when they were made. It has no model."""
+    latency_s: float = 0.0
+    """Seconds of all requests, side by side or not."""
+
+    def __add__(self, other: Spent) -> Spent:
+        return Spent(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(Spent)))
+
+
+class Tracker:
+    """Counts the calls of its ``with`` block, and goes on counting those that end after it. It can be read at any time.
+
+    A call belongs to the block in which it is made: in the same task or thread, in tasks that are started in the block,
+    in threads that take the context along (`asyncio.to_thread`), and in those that DSPy starts (`dspy.Parallel`,
+    `dspy.Evaluate`, optimizers), if DSPy was imported before the block began. A stream belongs to the block in which it
+    is read. An inner block's calls count in the outer one too.
+    """
+
+    def __init__(self) -> None:
+        self._lock = ProcessLock()
+        self._lines: dict[tuple[str, str | None], Spent] = {}
+        """By module and model; None: what no model can be named for."""
+        self._fallbacks: Counter[FellOver] = Counter()
+
+    @property
+    def total(self) -> Spent:
+        """All of it."""
+        with self._lock:
+            return sum(self._lines.values(), Spent())
+
+    @property
+    def by_module(self) -> Mapping[str, Spent]:
+        """By the module that called, in the order of first use."""
+        return self._sums(itemgetter(0))
+
+    @property
+    def by_model(self) -> Mapping[str, Spent]:
+        """By the catalog's name of the model."""
+        return self._sums(itemgetter(1))
+
+    @property
+    def by_module_and_model(self) -> Mapping[tuple[str, str], Spent]:
+        """By both."""
+        return self._sums(lambda names: None if names[1] is None else names)
+
+    @property
+    def fallbacks(self) -> Mapping[FellOver, int]:
+        """Each fallback (module, from_model, to_model, reason), and how often it happened."""
+        with self._lock:
+            return dict(self._fallbacks)
+
+    def __enter__(self) -> Self:
+        self._outer = _active()
+        self._token = _trackers.set((*self._outer, self))
+        carry()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        _trackers.reset(self._token)
+        carry(self._outer)
+
+    def _sums(self, of: Callable[[tuple[str, str | None]], Any]) -> dict[Any, Spent]:
+        with self._lock:
+            lines = list(self._lines.items())
+        sums: dict[Any, Spent] = {}
+        for names, spent in lines:
+            if (key := of(names)) is not None:
+                sums[key] = sums.get(key, Spent()) + spent
+        return sums
+
+    def _count(self, module: str, record: object) -> None:
+        spent, model = _spent(record)
+        if spent is None:
+            return
+        with self._lock:
+            self._lines[module, model] = self._lines.get((module, model), Spent()) + spent
+            if isinstance(record, FellOver):
+                self._fallbacks[record] += 1
+
+
+def track() -> Tracker:
+    """Count what the code of a ``with`` block spends. Blocks may be nested, and share nothing with those of other
+    threads and tasks."""
+    return Tracker()
+
+
+def _spent(record: object) -> tuple[Spent | None, str | None]:
+    """What a record adds, and to which model."""
+    match record:
+        case Attempt(outcome="skipped"):
+            return None, None
+        case Attempt(outcome="cached"):
+            return Spent(calls=1, cache_hits=1), record.model
+        case Attempt():
+            answered = record.outcome == "ok"
+            known = record.cost_usd is not None
+            spent = Spent(
+                calls=int(answered),
+                requests=1,
+                usage=record.usage or Usage(),
+                cost_usd=record.cost_usd if record.cost_usd is not None else Decimal(0),
+                unknown=int(not known and (answered or record.usage is not None)),
+                latency_s=record.latency_s,
+            )
+            return spent, record.model
+        case FellOver():
+            return Spent(fallbacks=1), record.to_model
+        case CacheUsed() if record.saved_usd:
+            return Spent(saved_usd=record.saved_usd), None
+        case CallEnded() if record.outcome != "success":
+            return Spent(calls=1, unanswered=1), None
+    return None, None
+
+
+def feed(module: str, record: object) -> None:
+    """Count a record of a call that is under way in this context."""
+    for tracker in _active():
+        tracker._count(module, record)
+
+
+# DSPy gives the threads that it starts its own settings, and no other context variable.
+
+
+def carry(trackers: tuple[Tracker, ...] | None = None) -> None:
+    """Put the trackers of this context among DSPy's settings, where it is loaded."""
+    overrides = _dspy_settings()
+    wanted = _trackers.get() if trackers is None else trackers
+    if overrides is not None and (now := overrides.get()).get(_KEY, ()) != wanted:
+        overrides.set(type(now)({**now, _KEY: wanted}))
+
+
+def _active() -> tuple[Tracker, ...]:
+    if (here := _trackers.get()) or (overrides := _dspy_settings()) is None:
+        return here
+    carried: tuple[Tracker, ...] = overrides.get().get(_KEY, ())
+    return carried
+
+
+def _dspy_settings() -> ContextVar[dict[str, Any]] | None:
+    module = sys.modules.get("dspy.dsp.utils.settings")
+    return getattr(module, "thread_local_overrides", None)
