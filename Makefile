@@ -11,7 +11,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
 UV     := uv==0.13.9
 
-.PHONY: help demo test lint bench soak lock clean
+.PHONY: help demo test lint bench soak workload lock clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
@@ -32,6 +32,9 @@ bench: $(VENV)/installed  ## measure what the layer adds
 
 soak: $(VENV)/installed  ## many calls for a long time: leaks, stuck threads, lost counts
 	@$(BIN)/python -m tests.soak $(ARGS)
+
+workload: $(VENV)/installed  ## what remembering answers saves, by the kind of traffic
+	@$(BIN)/python -m tests.bench.workload $(ARGS)
 
 lock:  ## write requirements.lock anew from pyproject.toml; ARGS=--upgrade for newer versions
 	@echo "Resolving pyproject.toml into requirements.lock"

@@ -327,7 +327,10 @@ def _fly(
     if key is None or job.stream or job.cache != "use":
         return (yield from _try(course, target, rest, random))
     while True:
-        flight, leading = yield from course.step(Board(key))
+        boarded = yield from course.step(Board(key))
+        if isinstance(boarded, Interrupted):
+            raise boarded.error
+        flight, leading = boarded
         if leading:
             break
         outcome = yield from course.step(Await(flight, max(SHORTEST, _until(course, rest) - course.now)))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ipaddress
 import os
 import re
 import shutil
 import sys
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -189,7 +191,20 @@ def catalog(surroundings: Path) -> WriteCatalog:
 
 
 @pytest.fixture
-def bare_litellm() -> Iterator[ModuleType]:
+def litellms_litter() -> Iterator[None]:
+    """For tests that have LiteLLM called other than through the door: it leaves its clients open with every loop that
+    ends, and they would be complained of in whatever test runs when they are collected."""
+    yield
+    if (litellm := sys.modules.get("litellm")) is None:
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        litellm.in_memory_llm_clients_cache.flush_cache()
+        gc.collect()
+
+
+@pytest.fixture
+def bare_litellm(litellms_litter: None) -> Iterator[ModuleType]:
     """LiteLLM itself, for tests of what it does by itself; kept from fetching its price map."""
     os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
     import litellm

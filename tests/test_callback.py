@@ -22,6 +22,8 @@ import modelrouter
 from modelrouter import AllModelsFailed, Router, callback
 from modelrouter.metrics import Metrics
 
+pytestmark = pytest.mark.usefixtures("litellms_litter")
+
 HELLO = [{"role": "user", "content": "hi"}]
 LISTS = [
     *("callbacks", "input_callback", "success_callback", "failure_callback"),

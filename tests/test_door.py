@@ -25,6 +25,8 @@ from modelrouter import _litellm as door
 from modelrouter.request import Ask, build
 from modelrouter.types import Kind, Request, Target, ToolCall
 
+pytestmark = pytest.mark.usefixtures("litellms_litter")
+
 PRICE = {"input": 1, "output": 2}
 
 

@@ -39,6 +39,8 @@ from dspy.utils.callback import BaseCallback
 from modelrouter.dspy import RouterLM, configure_dspy, get_lm
 from modelrouter.testing import Error, ScriptedProvider
 
+pytestmark = pytest.mark.usefixtures("litellms_litter")
+
 MODEL = "gpt-4o-mini"
 """A name that LiteLLM's tables know to take tools and schemas; DSPy asks them."""
 

@@ -311,6 +311,7 @@ SCENES: dict[str, Callable[[World, Block], None]] = {
     "The YAML file": mistakes_in_the_file,
     "Logging": logs,
     "Compare models": models_compared,
+    "Remembered answers": in_code,
     "What a piece of work costs": work_tracked,
     "DSPy programs": dspy_programs,
     "A key is missing": no_key,
@@ -424,10 +425,12 @@ def test_every_name_of_the_package_is_in_it() -> None:
 def test_every_command_and_option_exists() -> None:
     group: Any = typer.main.get_command(cli.app)
     written = [re.fullmatch(r"(?:\w+=\S+ )*modelrouter (.+)", text) for text in (*SPANS, *COMMANDS)]
-    for first, *others in (shlex.split(command[1]) for command in written if command is not None):
-        command = group if first.startswith("-") else group.commands[first]
+    for words in (shlex.split(command[1]) for command in written if command is not None):
+        command, others = group, list(words)
+        while others and not others[0].startswith("-") and (commands := getattr(command, "commands", None)):
+            command = commands[others.pop(0)]
         options = {option for parameter in command.params for option in parameter.opts} | {"--help"}
-        assert {word for word in (first, *others) if word.startswith("-")} <= options
+        assert {word for word in others if word.startswith("-")} <= options
     targets = re.search(r"^\.PHONY: (.*)", MAKEFILE, re.MULTILINE)
     assert targets is not None
     assert set(re.findall(r"^make (\w+)", TYPED, re.MULTILINE)) <= set(targets[1].split())
