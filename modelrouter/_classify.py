@@ -27,6 +27,7 @@ _STATUS_KINDS = {
     403: Kind.PERMISSION,
     404: Kind.NOT_FOUND,
     408: Kind.TIMEOUT,
+    409: Kind.SERVER,  # a lock that somebody else holds: the providers' own clients try again
     413: Kind.CONTEXT_WINDOW,
     424: Kind.SERVER,
     429: Kind.RATE_LIMIT,

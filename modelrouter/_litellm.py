@@ -20,7 +20,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import fields, replace
 from typing import Any, Protocol
 
@@ -287,14 +287,39 @@ def _quiet(target: Target, *, stream: bool) -> tuple[Callable[..., Awaitable[Any
         kwargs={},
     )
     quiet.stream_options = {"include_usage": True} if stream else None
-    return _bare_completion(), {"litellm_logging_obj": quiet}
+    provider = target.litellm_model.partition("/")[0]
+    return _bare_completion(direct=provider in _DIRECT), {"litellm_logging_obj": quiet}
+
+
+_DIRECT = frozenset(("anthropic", "ollama_chat", "openai"))
+"""Providers whose request LiteLLM makes ready without waiting for anything."""
 
 
 @functools.cache
-def _bare_completion() -> Callable[..., Awaitable[Any]]:
-    """`litellm.acompletion` without the decorator that logs, caches and retries around it."""
-    bare: Callable[..., Awaitable[Any]] = inspect.unwrap(_litellm.acompletion)
-    return bare
+def _bare_completion(*, direct: bool) -> Callable[..., Awaitable[Any]]:
+    """`litellm.acompletion` without the decorator that logs, caches and retries around it.
+
+    Direct: without the thread, too, on which it has the request made ready. That costs more than it saves, and of a
+    call that is cancelled meanwhile, the request is a coroutine that nobody ever awaits: Python warns of it.
+    """
+    if not direct:
+        bare: Callable[..., Awaitable[Any]] = inspect.unwrap(_litellm.acompletion)
+        return bare
+    prepare: Callable[..., Any] = inspect.unwrap(_litellm.completion)
+
+    async def completion(**arguments: Any) -> Any:
+        try:
+            pending = prepare(**arguments, acompletion=True)
+            return await pending if inspect.isawaitable(pending) else pending
+        except Exception as error:
+            raise _litellm.exception_type(
+                model=arguments["model"],
+                custom_llm_provider=arguments["model"].partition("/")[0],
+                original_exception=error,
+                completion_kwargs=arguments,
+            ) from error
+
+    return completion
 
 
 _SWITCHES = ("max_budget", "pre_call_rules", "post_call_rules", "custom_provider_map")
@@ -572,15 +597,19 @@ class Stream:
         )
 
 
-def _check_lines(chunks: Any) -> None:
-    """Have a stream of Ollama's fail at a line that is not JSON, or says that there was an error: LiteLLM skips the one
-    and cannot read the other."""
+def _check_lines(chunks: Any, provider: str) -> None:
+    """Have a stream fail at a line that is not JSON: LiteLLM skips one of Ollama's, and after one of Anthropic's takes
+    nothing more until the stream ends. Ollama's own errors, which it cannot read, are raised too."""
 
-    async def checked(lines: AsyncIterator[str]) -> AsyncIterator[str]:
-        async for line in lines:
-            if line.strip() and (error := _parsed(line).get("error")):
-                raise ValueError(f"the server said: {error}")
-            yield line
+    async def checked(lines: AsyncGenerator[str, None]) -> AsyncIterator[str]:
+        async with contextlib.aclosing(lines):  # an exception would keep them open for as long as its traceback lives
+            async for line in lines:
+                if provider == "anthropic":
+                    if line.startswith("data:"):
+                        _parsed(line.removeprefix("data:"))
+                elif line.strip() and (error := _parsed(line).get("error")):
+                    raise ValueError(f"the server said: {error}")
+                yield line
 
     source = chunks.completion_stream
     source.streaming_response = checked(source.streaming_response)
@@ -612,8 +641,8 @@ async def aopen(target: Target, request: Request, *, key: SecretStr | None, with
         return Failure(Kind.TIMEOUT, f"timeout after {within:.3g} s", raised="TimeoutError")
     except Exception as error:  # noqa: BLE001 - as for whole answers
         return _failure(error, target, key)
-    if target.provider == "ollama":
-        _check_lines(chunks)
+    if target.provider in ("anthropic", "ollama"):
+        _check_lines(chunks, target.provider)
     stream = Stream(target, request, key, chunks)
     try:
         return await stream.next(max(0.0, within - (time.monotonic() - began)))

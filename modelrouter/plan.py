@@ -58,7 +58,7 @@ from .types import (
 
 __all__ = ["Facts", "Job", "plan"]
 
-MAY_PASS = frozenset((Kind.RATE_LIMIT, Kind.CONNECTION, Kind.SERVER))
+MAY_PASS = frozenset((Kind.RATE_LIMIT, Kind.CONNECTION, Kind.SERVER, Kind.TRUNCATED))
 """Kinds for which the same model is asked again."""
 PATIENCE = 30.0
 """Seconds: a provider that asks for a longer wait is left for the next model at once."""

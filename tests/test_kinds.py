@@ -50,6 +50,7 @@ ALL_WIRES: list[tuple[str, Answer, Kind, int]] = [
     ("429", Fault(429), Kind.RATE_LIMIT, 3),
     ("500", Fault(500), Kind.SERVER, 3),
     ("503", Fault(503), Kind.SERVER, 3),
+    ("409", Fault(409), Kind.SERVER, 3),
     ("504", Fault(504), Kind.SERVER, 3),
     ("529", Fault(529), Kind.SERVER, 3),
     ("overloaded", Known("overloaded"), Kind.SERVER, 3),
@@ -96,7 +97,7 @@ def test_a_failure_is_classified_retried_or_not_and_the_next_model_answers(
 
 
 @pytest.mark.parametrize("wire", WIRES)
-@pytest.mark.parametrize("status", [400, 409, 418, 422])
+@pytest.mark.parametrize("status", [400, 418, 422])
 def test_any_other_refusal_of_the_request_is_the_callers_to_mend(
     wire: str, status: int, call: Call, catalog: WriteCatalog, server: ScriptedServer, keys: str
 ) -> None:

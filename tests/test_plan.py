@@ -126,7 +126,7 @@ def failure(kind: Kind, **facts: Any) -> Failure:
     return Failure(kind, f"it said {kind}", **facts)
 
 
-PASSING = (Kind.RATE_LIMIT, Kind.CONNECTION, Kind.SERVER)
+PASSING = (Kind.RATE_LIMIT, Kind.CONNECTION, Kind.SERVER, Kind.TRUNCATED)
 AT_ONCE = (
     Kind.MISSING_KEY,
     Kind.AUTH,

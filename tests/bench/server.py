@@ -11,6 +11,7 @@ import json
 import os
 import sys
 
+PIECES = 50
 OPENAI = {
     "id": "chatcmpl-1",
     "object": "chat.completion",
@@ -46,12 +47,65 @@ def whole(status: str, body: object) -> bytes:
     return head.encode() + text
 
 
+def streamed(kind: str, frames: list[str]) -> bytes:
+    """A piece a chunk, and all at once."""
+    head = f"HTTP/1.1 200 OK\r\ncontent-type: {kind}\r\ntransfer-encoding: chunked\r\n\r\n"
+    return head.encode() + b"".join(f"{len(frame):x}\r\n{frame}\r\n".encode() for frame in frames) + b"0\r\n\r\n"
+
+
+def openai_stream() -> bytes:
+    def chunk(choices: list[object], **more: object) -> str:
+        common = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "bench"}
+        return f"data: {json.dumps({**common, 'choices': choices, **more})}\n\n"
+
+    def choice(delta: object, finish: str | None = None) -> str:
+        return chunk([{"index": 0, "delta": delta, "finish_reason": finish}])
+
+    pieces = [choice({"content": f"word{number} "}) for number in range(PIECES)]
+    ends = [choice({}, "stop"), chunk([], usage=OPENAI["usage"]), "data: [DONE]\n\n"]
+    return streamed("text/event-stream", [choice({"role": "assistant", "content": ""}), *pieces, *ends])
+
+
+def anthropic_stream() -> bytes:
+    def event(kind: str, **fields: object) -> str:
+        return f"event: {kind}\ndata: {json.dumps({'type': kind, **fields})}\n\n"
+
+    def piece(number: int) -> str:
+        return event("content_block_delta", index=0, delta={"type": "text_delta", "text": f"word{number} "})
+
+    starts = [
+        event("message_start", message={**ANTHROPIC, "content": [], "stop_reason": None}),
+        event("content_block_start", index=0, content_block={"type": "text", "text": ""}),
+    ]
+    ends = [
+        event("content_block_stop", index=0),
+        event("message_delta", delta={"stop_reason": "end_turn", "stop_sequence": None}, usage=ANTHROPIC["usage"]),
+        event("message_stop"),
+    ]
+    return streamed("text/event-stream", [*starts, *map(piece, range(PIECES)), *ends])
+
+
+def ollama_stream() -> bytes:
+    def line(text: str, **more: object) -> str:
+        common = {"model": "bench", "created_at": OLLAMA["created_at"], "done": False}
+        return json.dumps({**common, "message": {"role": "assistant", "content": text}, **more}) + "\n"
+
+    counts = {name: OLLAMA[name] for name in ("prompt_eval_count", "eval_count", "done_reason")}
+    pieces = [line(f"word{number} ") for number in range(PIECES)]
+    return streamed("application/x-ndjson", [*pieces, line("", **counts, done=True)])
+
+
 DOWN = whole("503 Service Unavailable", {"error": {"message": "down", "type": "server_error"}})
 ANSWERS = {
     b"/v1/chat/completions": whole("200 OK", OPENAI),
     b"/v1/messages": whole("200 OK", ANTHROPIC),
     b"/api/chat": whole("200 OK", OLLAMA),
     b"/api/show": whole("200 OK", {"template": "", "model_info": {}, "details": {}}),
+}
+STREAMS = {
+    b"/v1/chat/completions": openai_stream(),
+    b"/v1/messages": anthropic_stream(),
+    b"/api/chat": ollama_stream(),
 }
 
 
@@ -62,7 +116,8 @@ async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
             path = head.split(b" ", 2)[1]
             _, _, after = head.partition(b"content-length:")
             body = await reader.readexactly(int(after.split(b"\r\n", 1)[0])) if after else b""
-            writer.write(DOWN if b'"down"' in body else ANSWERS[path])
+            wants_stream = b'"stream":true' in body or b'"stream": true' in body
+            writer.write(DOWN if b'down"' in body else (STREAMS if wants_stream else ANSWERS)[path])
             await writer.drain()
     writer.close()
 

@@ -1,0 +1,46 @@
+"""What a process holds: descriptors, threads, memory."""
+
+from __future__ import annotations
+
+import gc
+import resource
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+__all__ = ["Leftovers"]
+
+
+@dataclass(frozen=True)
+class Leftovers:
+    descriptors: int
+    threads: frozenset[str]
+    memory: float
+    """Megabytes, resident now; where a system does not say, the most that there were."""
+
+    @classmethod
+    def now(cls) -> Self:
+        gc.collect()
+        return cls(
+            descriptors=sum(1 for _ in Path("/dev/fd").iterdir()),
+            threads=frozenset(f"{thread.name} ({thread.ident})" for thread in threading.enumerate()),
+            memory=_resident() / 2**20,
+        )
+
+    def beyond(self, before: Self) -> list[str]:
+        """What there is more of than before, threads and descriptors alone."""
+        found = [f"thread {name}" for name in sorted(self.threads - before.threads)]
+        if self.descriptors > before.descriptors:
+            found.append(f"{self.descriptors - before.descriptors} descriptors")
+        return found
+
+
+def _resident() -> int:
+    """Bytes."""
+    statm = Path("/proc/self/statm")
+    if statm.exists():
+        return int(statm.read_text().split()[1]) * resource.getpagesize()
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most * 1024
