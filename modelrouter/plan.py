@@ -116,7 +116,7 @@ class Job:
         params |= self.request.params
         if limits and not params.keys() & {"max_tokens", "max_completion_tokens"}:
             params["max_tokens"] = min(limits)
-        return replace(self.request, params=params)
+        return Request(self.request.messages, params, self.request.parse)
 
 
 @dataclass(slots=True)

@@ -208,11 +208,7 @@ class Router:
             module=resolved.module,
             chain=resolved.chain,
             request=request,
-            settings=replace(
-                settings,
-                deadline=settings.deadline if ask.deadline is None else ask.deadline,
-                retries=settings.retries if ask.retries is None else ask.retries,
-            ),
+            settings=_limits(settings, ask),
             timeout=ask.timeout,
             stream=stream,
             cache=_cache_mode(ask.cache, settings),
@@ -227,6 +223,16 @@ class Router:
 
     def _on_loaded(self, catalog: Catalog) -> None:
         self._metrics.seed({name: catalog.resolve(name).chain for name in catalog.modules})
+
+
+def _limits(settings: ModuleSettings, ask: Ask) -> ModuleSettings:
+    if ask.deadline is None and ask.retries is None:
+        return settings
+    return replace(
+        settings,
+        deadline=settings.deadline if ask.deadline is None else ask.deadline,
+        retries=settings.retries if ask.retries is None else ask.retries,
+    )
 
 
 def _cache_mode(asked: bool | str | None, settings: ModuleSettings) -> Literal["use", "refresh", "off"]:
