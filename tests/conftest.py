@@ -8,6 +8,7 @@ import ipaddress
 import os
 import re
 import shutil
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -41,6 +42,12 @@ def pytest_configure(config: pytest.Config) -> None:
     # A warning of LiteLLM's own that became an error in the middle of a call would look like the provider's failure.
     for theirs in ("Item '.*' on TypedDict class:UserWarning", "Accessing the 'model_:DeprecationWarning"):
         config.addinivalue_line("filterwarnings", f"ignore:{theirs}")
+    # httpx's iterator over lines, which LiteLLM leaves to the garbage collector when a stream breaks; the books of the
+    # tests see to it that the connection is closed all the same.
+    left = "ignore:.*aiter_lines.*:pytest.PytestUnraisableExceptionWarning"
+    config.addinivalue_line("filterwarnings", left)
+    # A runner in the background ignores Ctrl-C, and so would every process that the tests start and interrupt.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     for name in [name for name in os.environ if _MATTERS.search(name)]:
         del os.environ[name]
     # Servers of the tests are reached directly, also where the machine reaches the world through a proxy.
