@@ -24,6 +24,7 @@ from rich.table import Table
 # The servers and fixtures of the tests are modules of their own there, and have to be the same ones here.
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from faults import kill_writers
 from servers import ScriptedServer
 
 from modelrouter import _loop
@@ -58,6 +59,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--calls", type=int, default=100_000, help="how many, at least (100,000)")
     parser.add_argument("--seed", type=int, default=0, help="of the first session's seed (0)")
     parser.add_argument("--at-once", type=int, default=40, help="sessions at the same time (40)")
+    parser.add_argument("--kills", type=int, default=500, help="of a process that writes to the cache (500)")
     parser.add_argument("--session", type=int, help="run this one session alone")
     return parser.parse_args()
 
@@ -90,6 +92,8 @@ def main() -> int:
             progress(books, chosen.calls)
         after = _now()
         show(books)
+        kill_writers(Path(folder) / "store", chosen.kills)  # asserts that what they leave is whole
+        console.print(f"{chosen.kills} writers were killed, and every value that they left was whole")
         os.chdir("/")
     assert before is not None
     return verdict(before, after, books.calls - (began or 0), complaints.heard)
