@@ -27,8 +27,8 @@ __all__ = ["Finding", "Level", "ModuleReport", "Report", "broken", "check", "max
 
 Level = Literal["error", "warning"]
 
-_OLLAMA_PATIENCE = 2.0
-"""Seconds for Ollama's list of models, which it has at hand."""
+_PATIENCE = 2.0
+"""Seconds for an answer that the other side has at hand: Ollama's list of models, an application's metrics."""
 _LONGEST_WAIT = PATIENCE * 1.1 + 0.1
 """Seconds before a retry, at most: the longest Retry-After that is waited for, with its jitter."""
 
@@ -142,7 +142,7 @@ def _tags(api_base: str) -> frozenset[str] | str:
     shown = shown_address(api_base)
     try:
         # The catalog takes no addresses but those of http and https.
-        with urllib.request.urlopen(f"{api_base.rstrip('/')}/api/tags", timeout=_OLLAMA_PATIENCE) as answer:  # noqa: S310
+        with urllib.request.urlopen(f"{api_base.rstrip('/')}/api/tags", timeout=_PATIENCE) as answer:  # noqa: S310
             return frozenset(model["name"] for model in json.load(answer)["models"])
     except urllib.error.HTTPError as error:
         with error:
@@ -156,7 +156,7 @@ def _tags(api_base: str) -> frozenset[str] | str:
 def _set_aside(url: str) -> Iterator[Finding]:
     """The models that a running application asks last, because they keep failing: only it knows."""
     try:
-        with urllib.request.urlopen(url, timeout=_OLLAMA_PATIENCE) as answer:  # noqa: S310 - the operator's own address
+        with urllib.request.urlopen(url, timeout=_PATIENCE) as answer:  # noqa: S310 - the operator's own address
             text = answer.read().decode()
         samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
     except (OSError, ValueError) as error:

@@ -55,7 +55,7 @@ __all__ = [
 
 def nearest(name: str, known: Collection[str], *, cutoff: float = 0.7) -> str | None:
     """The known name that `name` was probably meant to be, or None. `cutoff` is from 0 (anything) to 1 (the same)."""
-    import difflib  # a sixth of what importing this file would take
+    import difflib  # here, because only a mistake needs it
 
     close = difflib.get_close_matches(name, known, n=1, cutoff=cutoff)
     return close[0] if close else None

@@ -44,6 +44,11 @@ __all__ = [
 Outcome = Literal["ok", "error", "skipped", "cached"]
 
 
+def _label(litellm_model: str) -> str:
+    _, slash, rest = litellm_model.partition("/")
+    return rest if slash else litellm_model
+
+
 def nothing() -> Mapping[str, Any]:
     """An empty mapping that nobody can fill."""
     return MappingProxyType({})
@@ -155,8 +160,7 @@ class Target:
     @property
     def label(self) -> str:
         """The model's name for metrics and logs: LiteLLM's, without its provider."""
-        _, slash, rest = self.litellm_model.partition("/")
-        return rest if slash else self.litellm_model
+        return _label(self.litellm_model)
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,8 +265,7 @@ class Attempt:
     @property
     def label(self) -> str:
         """The model's name for metrics and logs: LiteLLM's, without its provider."""
-        _, slash, rest = self.litellm_model.partition("/")
-        return rest if slash else self.litellm_model
+        return _label(self.litellm_model)
 
     def __str__(self) -> str:
         if self.outcome == "ok":
