@@ -11,22 +11,20 @@ import asyncio
 import concurrent.futures.thread  # noqa: F401 - it has a lock of its own held over forks, see _lock
 import contextlib
 import copy
-import datetime
 import functools
-import inspect
 import json
 import logging
 import os
 import threading
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from dataclasses import fields, replace
 from typing import Any, Protocol
 
 from pydantic import SecretStr
 
-from . import _loop, settings
+from . import _connections, _quiet, settings
 from ._classify import classify
 from .pricing import row_of
 from .types import Failure, Kind, Piece, Reply, Request, Target, ToolCall, Usage
@@ -135,8 +133,8 @@ async def warm() -> None:
     target = Target("warm-up", "openai/warm-up", "openai")
     request = Request(({"role": "user", "content": "hi"},), {"mock_response": "hi"})
     arguments = _arguments(target, request, None, within=30.0)
-    completion, quiet = _quiet(target, stream=False)
-    await completion(**arguments, **await _client(arguments), **quiet)
+    completion, quiet = _quiet.completion(target.litellm_model, stream=False)
+    await completion(**arguments, **await _connections.client(arguments), **quiet)
 
 
 async def asend(target: Target, request: Request, *, key: SecretStr | None, within: float) -> Reply | Failure:
@@ -149,8 +147,8 @@ async def asend(target: Target, request: Request, *, key: SecretStr | None, with
     try:
         async with asyncio.timeout(within):
             arguments = _arguments(target, request, key, within)
-            completion, quiet = _quiet(target, stream=False)
-            response = await completion(**arguments, **await _client(arguments), **quiet)
+            completion, quiet = _quiet.completion(target.litellm_model, stream=False)
+            response = await completion(**arguments, **await _connections.client(arguments), **quiet)
         return _reply(response)
     except TimeoutError:
         return Failure(Kind.TIMEOUT, f"timeout after {within:.3g} s", raised="TimeoutError")
@@ -217,160 +215,6 @@ def _register_ollama(litellm_model: str) -> None:
                 }
             }
         )
-
-
-_TAKES_HANDLER = frozenset(
-    "anthropic ollama_chat groq gemini mistral openrouter deepseek xai together_ai fireworks_ai".split()
-)
-"""Providers that LiteLLM speaks to through its own HTTP handler, and takes one of ours for."""
-
-
-class _Clients:
-    """The connections of one event loop: LiteLLM's handler, and OpenAI's clients on top of its pool."""
-
-    def __init__(self) -> None:
-        from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
-
-        self.handler: Any = AsyncHTTPHandler()
-        self._openai: dict[tuple[str | None, str], Any] = {}
-
-    def openai(self, api_base: str | None, api_key: str) -> Any:
-        if (client := self._openai.get((api_base, api_key))) is None:
-            from openai import AsyncOpenAI
-
-            client = AsyncOpenAI(api_key=api_key, base_url=api_base, max_retries=0, http_client=self.handler.client)
-            self._openai[api_base, api_key] = client
-        return client
-
-    async def close(self) -> None:
-        await self.handler.close()
-        # Providers that take no client of ours were called through those that LiteLLM keeps for this loop.
-        kept, mine = _litellm.in_memory_llm_clients_cache.cache_dict, f"-{id(asyncio.get_running_loop())}"
-        for client in [kept.pop(name) for name in list(kept) if str(name).endswith(mine)]:
-            with contextlib.suppress(Exception):
-                await client.close()
-
-
-_clients = _loop.PerLoop(_Clients, _Clients.close)
-
-
-async def _client(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """A client of our own for the providers that take one: LiteLLM never closes those that it makes for a loop."""
-    provider = arguments["model"].partition("/")[0]
-    clients = await _clients.get()
-    if provider in _TAKES_HANDLER:
-        return {"client": clients.handler}
-    if provider == "openai" and "api_key" in arguments:
-        return {"client": clients.openai(arguments.get("api_base"), arguments["api_key"])}
-    return {}
-
-
-def _quiet(target: Target, *, stream: bool) -> tuple[Callable[..., Awaitable[Any]], dict[str, Any]]:
-    """LiteLLM's completion without what our calls do not need (its callbacks, cost calculation, cache and budget), and
-    the argument that goes with it: a logging object that does nothing.
-
-    Where other code has hooked into LiteLLM in a way that this would bypass, the plain call is made.
-    """
-    if _litellm.cache is not None:
-        # Somebody's cache of LiteLLM's: answers are remembered by us, and a hit there would be billed as an answer.
-        return _litellm.acompletion, {"caching": False, "cache": {"no-cache": True, "no-store": True}}
-    if any(getattr(_litellm, name) for name in _SWITCHES) or any(map(_foreign, _CALLBACKS)):
-        return _litellm.acompletion, {}
-    quiet = _quiet_logging()(
-        model=target.litellm_model,
-        messages=[],
-        stream=stream,
-        call_type="acompletion",
-        start_time=datetime.datetime.now(),  # noqa: DTZ005 - LiteLLM's own are naive, and it subtracts them
-        litellm_call_id="modelrouter",
-        function_id="",
-        kwargs={},
-    )
-    quiet.stream_options = {"include_usage": True} if stream else None
-    provider = target.litellm_model.partition("/")[0]
-    return _bare_completion(direct=provider in _DIRECT), {"litellm_logging_obj": quiet}
-
-
-_DIRECT = frozenset(("anthropic", "ollama_chat", "openai"))
-"""Providers whose request LiteLLM makes ready without waiting for anything."""
-
-
-@functools.cache
-def _bare_completion(*, direct: bool) -> Callable[..., Awaitable[Any]]:
-    """`litellm.acompletion` without the decorator that logs, caches and retries around it.
-
-    Direct: without the thread, too, on which it has the request made ready. That costs more than it saves, and of a
-    call that is cancelled meanwhile, the request is a coroutine that nobody ever awaits: Python warns of it.
-    """
-    if not direct:
-        bare: Callable[..., Awaitable[Any]] = inspect.unwrap(_litellm.acompletion)
-        return bare
-    prepare: Callable[..., Any] = inspect.unwrap(_litellm.completion)
-
-    async def completion(**arguments: Any) -> Any:
-        try:
-            pending = prepare(**arguments, acompletion=True)
-            return await pending if inspect.isawaitable(pending) else pending
-        except Exception as error:
-            raise _litellm.exception_type(
-                model=arguments["model"],
-                custom_llm_provider=arguments["model"].partition("/")[0],
-                original_exception=error,
-                completion_kwargs=arguments,
-            ) from error
-
-    return completion
-
-
-_SWITCHES = ("max_budget", "pre_call_rules", "post_call_rules", "custom_provider_map")
-_CALLBACKS = (
-    "callbacks",
-    "input_callback",
-    "success_callback",
-    "failure_callback",
-    "_async_success_callback",
-    "_async_failure_callback",
-)
-
-
-def _foreign(name: str) -> bool:
-    """Whether a list of LiteLLM's callbacks has one that wants to hear of our calls. A `litellm.Router` puts its own
-    there, which pass over calls that are not its own; LiteLLM's code for Gemini has a cache for itself, which registers
-    as if it were everybody's (that one is `litellm.cache`)."""
-    return any(
-        callback != "cache"
-        and not isinstance(getattr(callback, "__self__", None), _litellm.Router)
-        and not getattr(callback, "meters_for_modelrouter", False)
-        for callback in getattr(_litellm, name)
-    )
-
-
-@functools.cache
-def _quiet_logging() -> type[Any]:
-    from litellm.litellm_core_utils.litellm_logging import Logging
-
-    def nothing(self: Any, *args: Any, **kwargs: Any) -> None:
-        """Take what LiteLLM reports about a call, and keep nothing."""
-
-    async def anothing(self: Any, *args: Any, **kwargs: Any) -> None:
-        """The same, awaited."""
-
-    return type(
-        "QuietLogging",
-        (Logging,),
-        {
-            "pre_call": nothing,
-            "post_call": nothing,
-            "success_handler": nothing,
-            "failure_handler": nothing,
-            "async_success_handler": anothing,
-            "async_failure_handler": anothing,
-            "handle_sync_success_callbacks_for_async_calls": nothing,
-            "response_cost_calculator": nothing,
-            "_response_cost_calculator_async": anothing,
-            "claim_async_success_log": lambda _: False,
-        },
-    )
 
 
 def _reply(response: Any) -> Reply:
@@ -635,8 +479,8 @@ async def aopen(target: Target, request: Request, *, key: SecretStr | None, with
         async with asyncio.timeout(within):
             arguments = _arguments(target, request, key, within)
             arguments |= {"stream": True, "stream_options": {"include_usage": True}}
-            completion, quiet = _quiet(target, stream=True)
-            chunks = await completion(**arguments, **await _client(arguments), **quiet)
+            completion, quiet = _quiet.completion(target.litellm_model, stream=True)
+            chunks = await completion(**arguments, **await _connections.client(arguments), **quiet)
     except TimeoutError:
         return Failure(Kind.TIMEOUT, f"timeout after {within:.3g} s", raised="TimeoutError")
     except Exception as error:  # noqa: BLE001 - as for whole answers

@@ -20,7 +20,7 @@ from servers import Fault, Reply, ScriptedServer
 from servers.raw import RawServer
 
 import modelrouter.plan
-from modelrouter import AllModelsFailed, BadRequest, InvalidRequest, Router
+from modelrouter import AllModelsFailed, BadRequest, InvalidRequest, Router, _quiet
 from modelrouter import _litellm as door
 from modelrouter.request import Ask, build
 from modelrouter.types import Kind, Request, Target, ToolCall
@@ -501,7 +501,7 @@ def test_litellms_completion_can_be_taken_without_its_decorator(litellm: ModuleT
 def test_litellms_logging_can_be_hushed(litellm: ModuleType) -> None:
     from litellm.litellm_core_utils.litellm_logging import Logging
 
-    quiet = door._quiet_logging()
+    quiet = _quiet._logging()
     unknown = [name for name in vars(quiet) if not name.startswith("__") and not hasattr(Logging, name)]
     assert not unknown, f"Logging has no {unknown} any more: what took their place is not hushed"
     takes = inspect.signature(Logging).parameters
@@ -524,7 +524,7 @@ def test_our_calls_are_told_to_no_callback_of_litellms(
     from litellm.litellm_core_utils.litellm_logging import Logging
 
     told: list[str] = []
-    hushed = door._quiet_logging()
+    hushed = _quiet._logging()
     monkeypatch.setattr(hushed, "post_call", lambda *_, **__: told.append("ours"))
     for name in ("success_handler", "response_cost_calculator", "pre_call", "post_call"):
         monkeypatch.setattr(Logging, name, lambda *_, name=name, **__: told.append(name))
@@ -606,7 +606,7 @@ def test_a_cache_of_litellms_own_is_no_callback_of_others(
     raw.says({"error": {"code": 400, "message": "no"}}, 400)
     with pytest.raises(BadRequest):
         router.complete("hi")
-    _, quiet = door._quiet(Target("b", "openai/b", "openai"), stream=False)
+    _, quiet = _quiet.completion("openai/b", stream=False)
     assert quiet.keys() == {"litellm_logging_obj"}
 
 

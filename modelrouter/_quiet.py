@@ -1,0 +1,125 @@
+"""LiteLLM's completion without what our calls do not need: its callbacks, cost calculation, retries, cache and budget.
+
+Each of these is worth a large part of what a call through LiteLLM costs, and modelrouter does its own.
+"""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import inspect
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+__all__ = ["completion"]
+
+_DIRECT = frozenset(("anthropic", "ollama_chat", "openai"))
+"""Providers whose request LiteLLM makes ready without waiting for anything."""
+
+_SWITCHES = ("max_budget", "pre_call_rules", "post_call_rules", "custom_provider_map")
+_CALLBACKS = (
+    "callbacks",
+    "input_callback",
+    "success_callback",
+    "failure_callback",
+    "_async_success_callback",
+    "_async_failure_callback",
+)
+
+
+def completion(litellm_model: str, *, stream: bool) -> tuple[Callable[..., Awaitable[Any]], dict[str, Any]]:
+    """What to call, and the arguments that go with it: a logging object that does nothing. LiteLLM has to be loaded.
+
+    Where other code has hooked into LiteLLM in a way that this would bypass, the plain call is made.
+    """
+    import litellm
+
+    if litellm.cache is not None:
+        # Somebody's cache of LiteLLM's: answers are remembered by us, and a hit there would be billed as an answer.
+        return litellm.acompletion, {"caching": False, "cache": {"no-cache": True, "no-store": True}}
+    if any(getattr(litellm, name) for name in _SWITCHES) or any(map(_foreign, _CALLBACKS)):
+        return litellm.acompletion, {}
+    quiet = _logging()(
+        model=litellm_model,
+        messages=[],
+        stream=stream,
+        call_type="acompletion",
+        start_time=datetime.datetime.now(),  # noqa: DTZ005 - LiteLLM's own are naive, and it subtracts them
+        litellm_call_id="modelrouter",
+        function_id="",
+        kwargs={},
+    )
+    quiet.stream_options = {"include_usage": True} if stream else None
+    provider = litellm_model.partition("/")[0]
+    return _bare(direct=provider in _DIRECT), {"litellm_logging_obj": quiet}
+
+
+@functools.cache
+def _bare(*, direct: bool) -> Callable[..., Awaitable[Any]]:
+    """`litellm.acompletion` without the decorator that logs, caches and retries around it.
+
+    Direct: without the thread, too, on which it has the request made ready. That costs more than it saves, and of a
+    call that is cancelled meanwhile, the request is a coroutine that nobody ever awaits: Python warns of it.
+    """
+    import litellm
+
+    if not direct:
+        bare: Callable[..., Awaitable[Any]] = inspect.unwrap(litellm.acompletion)
+        return bare
+    prepare: Callable[..., Any] = inspect.unwrap(litellm.completion)
+
+    async def completion(**arguments: Any) -> Any:
+        try:
+            pending = prepare(**arguments, acompletion=True)
+            return await pending if inspect.isawaitable(pending) else pending
+        except Exception as error:
+            raise litellm.exception_type(
+                model=arguments["model"],
+                custom_llm_provider=arguments["model"].partition("/")[0],
+                original_exception=error,
+                completion_kwargs=arguments,
+            ) from error
+
+    return completion
+
+
+def _foreign(name: str) -> bool:
+    """Whether a list of LiteLLM's callbacks has one that wants to hear of our calls. A `litellm.Router` puts its own
+    there, which pass over calls that are not its own; LiteLLM's code for Gemini has a cache for itself, which registers
+    as if it were everybody's (that one is `litellm.cache`)."""
+    import litellm
+
+    return any(
+        callback != "cache"
+        and not isinstance(getattr(callback, "__self__", None), litellm.Router)  # type: ignore[attr-defined] # lazy
+        and not getattr(callback, "meters_for_modelrouter", False)
+        for callback in getattr(litellm, name)
+    )
+
+
+@functools.cache
+def _logging() -> type[Any]:
+    from litellm.litellm_core_utils.litellm_logging import Logging
+
+    def nothing(self: Any, *args: Any, **kwargs: Any) -> None:
+        """Take what LiteLLM reports about a call, and keep nothing."""
+
+    async def anothing(self: Any, *args: Any, **kwargs: Any) -> None:
+        """The same, awaited."""
+
+    return type(
+        "QuietLogging",
+        (Logging,),
+        {
+            "pre_call": nothing,
+            "post_call": nothing,
+            "success_handler": nothing,
+            "failure_handler": nothing,
+            "async_success_handler": anothing,
+            "async_failure_handler": anothing,
+            "handle_sync_success_callbacks_for_async_calls": nothing,
+            "response_cost_calculator": nothing,
+            "_response_cost_calculator_async": anothing,
+            "claim_async_success_log": lambda _: False,
+        },
+    )
