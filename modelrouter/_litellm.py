@@ -9,29 +9,27 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures.thread  # noqa: F401 - it has a lock of its own held over forks, see _lock
-import contextlib
 import copy
 import functools
-import json
 import logging
 import os
 import threading
 import time
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from dataclasses import fields, replace
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from pydantic import SecretStr
 
 from . import _connections, _quiet, settings
+from ._answers import reply
 from ._classify import classify
+from ._streaming import Stream
 from .pricing import row_of
-from .types import Failure, Kind, Piece, Reply, Request, Target, ToolCall, Usage
+from .types import Failure, Kind, Piece, Reply, Request, Target
 
 __all__ = [
     "OWN_CALLS",
-    "Stream",
     "aopen",
     "asend",
     "context_window",
@@ -40,7 +38,6 @@ __all__ = [
     "loaded",
     "rebuild",
     "rows",
-    "usage_of",
     "warm",
 ]
 
@@ -149,11 +146,37 @@ async def asend(target: Target, request: Request, *, key: SecretStr | None, with
             arguments = _arguments(target, request, key, within)
             completion, quiet = _quiet.completion(target.litellm_model, stream=False)
             response = await completion(**arguments, **await _connections.client(arguments), **quiet)
-        return _reply(response)
+        return reply(response)
     except TimeoutError:
         return Failure(Kind.TIMEOUT, f"timeout after {within:.3g} s", raised="TimeoutError")
     except Exception as error:  # noqa: BLE001 - providers' clients raise whatever they like; all of it is a failure
         return _failure(error, target, key)
+
+
+async def aopen(target: Target, request: Request, *, key: SecretStr | None, within: float) -> Piece | Reply | Failure:
+    """Send one request for a stream and wait for its first piece of text, `within` seconds at most.
+
+    A `Reply` when the answer has no text to stream. Never raises but for cancellation. Needs `load` first.
+    """
+    if stand_in is not None:
+        return await stand_in.aopen(target, request, within=within)
+    began = time.monotonic()
+    try:
+        async with asyncio.timeout(within):
+            arguments = _arguments(target, request, key, within)
+            arguments |= {"stream": True, "stream_options": {"include_usage": True}}
+            completion, quiet = _quiet.completion(target.litellm_model, stream=True)
+            chunks = await completion(**arguments, **await _connections.client(arguments), **quiet)
+        stream = Stream(target, request, chunks, quiet=bool(quiet), failed=lambda error: _failure(error, target, key))
+    except TimeoutError:
+        return Failure(Kind.TIMEOUT, f"timeout after {within:.3g} s", raised="TimeoutError")
+    except Exception as error:  # noqa: BLE001 - as above
+        return _failure(error, target, key)
+    try:
+        return await stream.next(max(0.0, within - (time.monotonic() - began)))
+    except BaseException:
+        await stream.close()
+        raise
 
 
 def _failure(error: Exception, target: Target, key: SecretStr | None) -> Failure:
@@ -215,52 +238,6 @@ def _register_ollama(litellm_model: str) -> None:
                 }
             }
         )
-
-
-def _reply(response: Any) -> Reply:
-    choice = response.choices[0] if response.choices else None
-    message = choice.message if choice is not None else None
-    calls = tuple(
-        ToolCall(call.id or "", call.function.name or "", call.function.arguments or "")
-        for call in (getattr(message, "tool_calls", None) or ())
-        if getattr(call, "function", None) is not None
-    )
-    calls += tuple(
-        ToolCall(call.id or "", call.custom.name or "", call.custom.input or "")
-        for call in (getattr(message, "tool_calls", None) or ())
-        if getattr(call, "custom", None) is not None
-    )
-    if (older := getattr(message, "function_call", None)) is not None:
-        calls += (ToolCall("", older.name or "", older.arguments or ""),)
-    extra = getattr(message, "provider_specific_fields", None) or {}
-    refused = bool(getattr(message, "refusal", None) or extra.get("refusal"))
-    text = (message.content if message is not None else None) or ""
-    return Reply(
-        text=text,
-        usage=usage_of(getattr(response, "usage", None)),
-        finish_reason="content_filter" if refused and not text else getattr(choice, "finish_reason", None),
-        tool_calls=calls,
-        other=any(getattr(message, kind, None) for kind in ("audio", "images")),
-        response=response,
-    )
-
-
-def usage_of(usage: Any) -> Usage | None:
-    """Tokens as modelrouter counts them. LiteLLM gives (0, 0) when the provider said nothing; no real prompt has 0
-    tokens."""
-    if usage is None or not (usage.prompt_tokens or usage.completion_tokens):
-        return None
-    prompt = getattr(usage, "prompt_tokens_details", None)
-    completion = getattr(usage, "completion_tokens_details", None)
-    counts = (
-        usage.prompt_tokens,
-        usage.completion_tokens,
-        getattr(prompt, "cached_tokens", None),
-        getattr(usage, "cache_creation_input_tokens", None),
-        getattr(completion, "reasoning_tokens", None),
-    )
-    # LiteLLM takes on trust what a server counts.
-    return Usage(*(count if isinstance(count, int) and count > 0 else 0 for count in counts))
 
 
 # LiteLLM's tables
@@ -350,146 +327,3 @@ def rebuild(response: dict[str, Any]) -> Any:
     """LiteLLM's ``ModelResponse`` out of what was kept of one."""
     load()
     return _litellm.ModelResponse(**response)
-
-
-# Streams
-
-
-class Stream:
-    """A stream under way: `next` until it gives no more pieces, or `close`."""
-
-    def __init__(self, target: Target, request: Request, key: SecretStr | None, chunks: Any) -> None:
-        self._target = target
-        self._request = request
-        self._key = key
-        self._chunks = chunks
-        self._kept: list[Any] = []
-        self._texts: list[str] = []
-        self._calls: dict[int, list[str]] = {}
-        self._usage: Usage | None = None
-
-    async def next(self, within: float) -> Piece | Reply | Failure:
-        """The next piece of text, the whole answer after the last one, or why it broke. Closed, but after a piece."""
-        try:
-            async with asyncio.timeout(within):
-                async for chunk in self._chunks:
-                    if text := self._take(chunk):
-                        return Piece(text, self)
-        except TimeoutError:
-            failure = Failure(Kind.TIMEOUT, f"timeout after {within:.3g} s", raised="TimeoutError")
-        except Exception as error:  # noqa: BLE001 - as for whole answers
-            failure = _failure(error, self._target, self._key)
-        else:
-            await self.close()
-            return self._whole()
-        await self.close()
-        usage = self.used() if self._kept else None
-        return replace(failure, usage=usage, estimated=usage is not None)
-
-    async def close(self) -> None:
-        """Close the connection. Whatever goes wrong in that is of no interest any more."""
-        with contextlib.suppress(Exception):
-            await self._chunks.aclose()
-
-    def used(self) -> Usage:
-        """Tokens so far: the provider's own count of the prompt where it has come, LiteLLM's tokenizer's for the
-        rest."""
-        count, model = _litellm.token_counter, self._target.litellm_model
-        known = self._said() or Usage()
-        written = count(model=model, text="".join(self._texts) + "".join(call[2] for call in self._calls.values()))
-        prompt = known.input_tokens or count(model=model, messages=[dict(m) for m in self._request.messages])
-        return replace(known, input_tokens=prompt, output_tokens=max(known.output_tokens, written))
-
-    def _take(self, chunk: Any) -> str:
-        """Keep what a chunk says; its text."""
-        self._kept.append(chunk)
-        self._usage = usage_of(getattr(chunk, "usage", None)) or self._usage
-        if not chunk.choices:
-            return ""
-        delta = chunk.choices[0].delta
-        for call in delta.tool_calls or ():
-            parts = self._calls.setdefault(call.index or 0, ["", "", ""])
-            parts[0] = call.id or parts[0]
-            parts[1] += call.function.name or ""
-            parts[2] += call.function.arguments or ""
-        text = delta.content or ""
-        if text:
-            self._texts.append(text)
-        return text
-
-    def _said(self) -> Usage | None:
-        """What the provider itself has counted so far. LiteLLM puts its own estimate at the end of a stream without."""
-        counts = [
-            count for chunk in self._chunks.chunks if (count := usage_of(getattr(chunk, "usage", None))) is not None
-        ]
-        if not counts:
-            return None
-        return Usage(*(max(getattr(count, field.name) for count in counts) for field in fields(Usage)))
-
-    def _whole(self) -> Reply | Failure:
-        finish = self._chunks.received_finish_reason or self._chunks.intermittent_finish_reason
-        if finish is None:
-            usage = self.used()
-            return Failure(Kind.TRUNCATED, "the stream ended in the middle of its answer", usage=usage, estimated=True)
-        kept = self._kept
-        return Reply(
-            text="".join(self._texts),
-            usage=self._usage if self._said() is not None else None,
-            finish_reason=finish,
-            tool_calls=tuple(ToolCall(*parts) for _, parts in sorted(self._calls.items())),
-            response=lambda: _litellm.stream_chunk_builder(kept),
-        )
-
-
-def _check_lines(chunks: Any, provider: str) -> None:
-    """Have a stream fail at a line that is not JSON: LiteLLM skips one of Ollama's, and after one of Anthropic's takes
-    nothing more until the stream ends. Ollama's own errors, which it cannot read, are raised too."""
-
-    async def checked(lines: AsyncGenerator[str, None]) -> AsyncIterator[str]:
-        async with contextlib.aclosing(lines):  # an exception would keep them open for as long as its traceback lives
-            async for line in lines:
-                if provider == "anthropic":
-                    if line.startswith("data:"):
-                        _parsed(line.removeprefix("data:"))
-                elif line.strip() and (error := _parsed(line).get("error")):
-                    raise ValueError(f"the server said: {error}")
-                yield line
-
-    source = chunks.completion_stream
-    source.streaming_response = checked(source.streaming_response)
-
-
-def _parsed(line: str) -> dict[str, Any]:
-    try:
-        parsed = json.loads(line)
-    except ValueError:
-        raise ValueError(f"a line of the stream is not JSON: {line[:80]}") from None
-    return parsed if isinstance(parsed, dict) else {}
-
-
-async def aopen(target: Target, request: Request, *, key: SecretStr | None, within: float) -> Piece | Reply | Failure:
-    """Send one request for a stream and wait for its first piece of text, `within` seconds at most.
-
-    A `Reply` when the answer has no text to stream. Never raises but for cancellation. Needs `load` first.
-    """
-    if stand_in is not None:
-        return await stand_in.aopen(target, request, within=within)
-    began = time.monotonic()
-    try:
-        async with asyncio.timeout(within):
-            arguments = _arguments(target, request, key, within)
-            arguments |= {"stream": True, "stream_options": {"include_usage": True}}
-            completion, quiet = _quiet.completion(target.litellm_model, stream=True)
-            chunks = await completion(**arguments, **await _connections.client(arguments), **quiet)
-    except TimeoutError:
-        return Failure(Kind.TIMEOUT, f"timeout after {within:.3g} s", raised="TimeoutError")
-    except Exception as error:  # noqa: BLE001 - as for whole answers
-        return _failure(error, target, key)
-    if target.provider in ("anthropic", "ollama"):
-        _check_lines(chunks, target.provider)
-    stream = Stream(target, request, key, chunks)
-    try:
-        return await stream.next(max(0.0, within - (time.monotonic() - began)))
-    except BaseException:
-        await stream.close()
-        raise

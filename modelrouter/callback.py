@@ -28,6 +28,7 @@ from urllib.parse import urlsplit
 
 from . import _litellm as door
 from . import pricing
+from ._answers import usage_of
 from ._classify import classify
 from .catalog import Catalog
 from .errors import ConfigurationError
@@ -85,7 +86,7 @@ class Hooks:
             failure = classify(error if isinstance(error, BaseException) else Exception(), target, ())
             self._attempt(target, latency, outcome="error", error_kind=failure.kind)
             return
-        usage = door.usage_of(getattr(response, "usage", None))
+        usage = usage_of(getattr(response, "usage", None))
         cost = pricing.cost(usage, pricing.price_of(target, door.rows))
         self._attempt(target, latency, outcome="ok", usage=usage, cost_usd=cost)
         first = event.get("completion_start_time")

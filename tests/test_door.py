@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from conftest import CANARY, WriteCatalog
 from prometheus_client import CollectorRegistry
-from servers import Fault, Reply, ScriptedServer
+from servers import Fault, Reply, ScriptedServer, ToolUse
 from servers.raw import RawServer
 
 import modelrouter.plan
@@ -559,9 +559,47 @@ def test_a_stream_tells_how_it_ended_and_can_be_closed(
 
     chunks = asyncio.run(stream())
     for name in ("received_finish_reason", "intermittent_finish_reason", "chunks"):
-        assert hasattr(chunks, name), f"a stream has no {name} any more: door.Stream reads it"
+        assert hasattr(chunks, name), f"a stream has no {name} any more: _streaming reads it"
     finish = chunks.received_finish_reason or chunks.intermittent_finish_reason
     assert finish == "length", "a stream does not tell how it ended: every whole answer would count as truncated"
+
+
+@pytest.mark.parametrize("wire", ["openai", "anthropic", "ollama"])
+@pytest.mark.parametrize(
+    "reply",
+    [
+        Reply("one two three", output_tokens=7, cache_read_tokens=4, reasoning_tokens=2),
+        Reply("so", finish_reason="length"),
+        Reply("", tools=[ToolUse("look", {"where": "here"}), ToolUse("see", {"what": "it"})]),
+    ],
+    ids=["text", "cut off", "tools"],
+)
+def test_a_stream_says_below_litellms_wrapper_what_it_says_above_it(
+    wire: str,
+    reply: Reply,
+    litellm: ModuleType,
+    catalog: WriteCatalog,
+    router: Router,
+    server: ScriptedServer,
+    keys: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    catalog({"a": getattr(server, wire)("a")}, cache=False)
+    server.script("a", reply, reply)
+
+    def read() -> tuple[Any, ...]:
+        with router.stream("hi", tools=[TOOL]) as pieces:
+            texts = list(pieces)
+        answer = pieces.answer
+        choice = answer.response.choices[0]
+        calls = [(call.name, call.arguments) for call in answer.tool_calls]
+        raw_calls = [(call.function.name, call.function.arguments) for call in choice.message.tool_calls or ()]
+        raw = (choice.message.content, choice.finish_reason, raw_calls, answer.response.usage.completion_tokens)
+        return texts, answer.text, answer.finish_reason, answer.usage, calls, raw
+
+    below = read()
+    monkeypatch.setattr(litellm, "success_callback", [lambda *_: None])  # somebody listens: nothing is passed by
+    assert read() == below
 
 
 def test_litellms_handler_is_made_with_nothing_and_its_client_is_httpxs(litellm: ModuleType) -> None:

@@ -1,0 +1,56 @@
+"""What LiteLLM answers, in modelrouter's terms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .types import Reply, ToolCall, Usage
+
+__all__ = ["reply", "usage_of"]
+
+
+def reply(response: Any) -> Reply:
+    """The answer in LiteLLM's ``ModelResponse``."""
+    choice = response.choices[0] if response.choices else None
+    message = choice.message if choice is not None else None
+    calls = tuple(
+        ToolCall(call.id or "", call.function.name or "", call.function.arguments or "")
+        for call in (getattr(message, "tool_calls", None) or ())
+        if getattr(call, "function", None) is not None
+    )
+    calls += tuple(
+        ToolCall(call.id or "", call.custom.name or "", call.custom.input or "")
+        for call in (getattr(message, "tool_calls", None) or ())
+        if getattr(call, "custom", None) is not None
+    )
+    if (older := getattr(message, "function_call", None)) is not None:
+        calls += (ToolCall("", older.name or "", older.arguments or ""),)
+    extra = getattr(message, "provider_specific_fields", None) or {}
+    refused = bool(getattr(message, "refusal", None) or extra.get("refusal"))
+    text = (message.content if message is not None else None) or ""
+    return Reply(
+        text=text,
+        usage=usage_of(getattr(response, "usage", None)),
+        finish_reason="content_filter" if refused and not text else getattr(choice, "finish_reason", None),
+        tool_calls=calls,
+        other=any(getattr(message, kind, None) for kind in ("audio", "images")),
+        response=response,
+    )
+
+
+def usage_of(usage: Any) -> Usage | None:
+    """Tokens as modelrouter counts them. LiteLLM gives (0, 0) when the provider said nothing; no real prompt has 0
+    tokens."""
+    if usage is None or not (usage.prompt_tokens or usage.completion_tokens):
+        return None
+    prompt = getattr(usage, "prompt_tokens_details", None)
+    completion = getattr(usage, "completion_tokens_details", None)
+    counts = (
+        usage.prompt_tokens,
+        usage.completion_tokens,
+        getattr(prompt, "cached_tokens", None),
+        getattr(usage, "cache_creation_input_tokens", None),
+        getattr(completion, "reasoning_tokens", None),
+    )
+    # LiteLLM takes on trust what a server counts.
+    return Usage(*(count if isinstance(count, int) and count > 0 else 0 for count in counts))

@@ -1,0 +1,256 @@
+"""A stream under way: its pieces, what it has used, and the whole answer at its end.
+
+LiteLLM wraps every stream in one more, which makes each chunk anew, counts tokens and logs: two thirds of the time that
+a stream takes. The chunks of the providers in `_DIRECT` are whole without it, so they are read from below it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from dataclasses import fields, replace
+from typing import Any, Protocol
+
+from ._answers import usage_of
+from .types import Failure, Kind, Piece, Reply, Request, Target, ToolCall, Usage
+
+__all__ = ["Stream"]
+
+_DIRECT = frozenset(("anthropic", "ollama_chat", "openai"))
+"""Providers whose chunks LiteLLM makes ready before it wraps them."""
+
+
+class _Chunks(Protocol):
+    """Where the chunks come from, in OpenAI's form."""
+
+    async def next(self) -> Any:
+        """The next one. Raises StopAsyncIteration after the last, and else LiteLLM's exceptions."""
+
+    def finish(self) -> str | None:
+        """Why the answer ended; None: it has not."""
+
+    def said(self) -> Iterable[Any]:
+        """The chunks in which the provider may have counted tokens."""
+
+    def whole(self) -> Any:
+        """LiteLLM's ``ModelResponse``."""
+
+
+class _Wrapped:
+    """The chunks of LiteLLM's wrapper, which puts its own estimate of the tokens at the end of a stream without."""
+
+    def __init__(self, wrapper: Any) -> None:
+        self._wrapper = wrapper
+        self._kept: list[Any] = []
+
+    async def next(self) -> Any:
+        self._kept.append(chunk := await anext(self._wrapper))
+        return chunk
+
+    def finish(self) -> str | None:
+        finish: str | None = self._wrapper.received_finish_reason or self._wrapper.intermittent_finish_reason
+        return finish
+
+    def said(self) -> Iterable[Any]:
+        chunks: list[Any] = self._wrapper.chunks
+        return chunks
+
+    def whole(self) -> Any:
+        import litellm
+
+        return litellm.stream_chunk_builder(self._kept)
+
+
+class _Direct:
+    """The chunks that LiteLLM would wrap."""
+
+    def __init__(self, wrapper: Any, litellm_model: str) -> None:
+        self._source = aiter(wrapper.completion_stream)
+        self._litellm_model = litellm_model
+        self._kept: list[Any] = []
+        self._finish: str | None = None
+        self._called = False
+
+    async def next(self) -> Any:
+        try:
+            while isinstance(chunk := await anext(self._source), dict):
+                pass  # a line that says nothing
+        except StopAsyncIteration:
+            raise
+        except Exception as error:
+            if self._finish is not None and _is_cut(error):  # after all that matters
+                raise StopAsyncIteration from None
+            raise self._as_litellms(error) from error
+        self._kept.append(chunk)
+        for choice in chunk.choices[:1]:
+            self._finish = choice.finish_reason or self._finish
+            self._called = self._called or bool(choice.delta and choice.delta.tool_calls)
+        return chunk
+
+    def _as_litellms(self, error: Exception) -> Exception:
+        """LiteLLM's exception for what a client of its raised: `classify` knows those."""
+        import litellm
+
+        try:
+            made: Exception = litellm.exception_type(
+                model=self._litellm_model,
+                custom_llm_provider=self._litellm_model.partition("/")[0],
+                original_exception=error,
+                completion_kwargs={},
+            )
+        except Exception as raised:  # noqa: BLE001 - which is its way to return it
+            return raised
+        return made
+
+    def finish(self) -> str | None:
+        from litellm.litellm_core_utils.core_helpers import map_finish_reason
+
+        if self._finish is None:
+            return None
+        finish: str = map_finish_reason(self._finish)
+        return "tool_calls" if finish == "stop" and self._called else finish
+
+    def said(self) -> Iterable[Any]:
+        return self._kept
+
+    def whole(self) -> Any:
+        import litellm
+        from litellm import ModelResponseStream
+
+        return litellm.stream_chunk_builder(
+            [
+                chunk if isinstance(chunk, ModelResponseStream) else ModelResponseStream(**chunk.model_dump())
+                for chunk in self._kept
+            ]
+        )
+
+
+class Stream:
+    """A stream under way: `next` until it gives no more pieces, or `close`."""
+
+    def __init__(
+        self, target: Target, request: Request, wrapper: Any, *, quiet: bool, failed: Callable[[Exception], Failure]
+    ) -> None:
+        """Read the `wrapper` that LiteLLM's completion has returned. Quiet: nobody of LiteLLM's callbacks listens."""
+        self._target = target
+        self._request = request
+        self._wrapper = wrapper
+        self._failed = failed
+        provider = target.litellm_model.partition("/")[0]
+        if provider in ("anthropic", "ollama_chat"):
+            _check_lines(wrapper.completion_stream, provider)
+        self._chunks: _Chunks
+        if quiet and provider in _DIRECT:
+            self._chunks = _Direct(wrapper, target.litellm_model)
+        else:
+            self._chunks = _Wrapped(wrapper)
+        self._texts: list[str] = []
+        self._calls: dict[int, list[str]] = {}
+        self._began = False
+
+    async def next(self, within: float) -> Piece | Reply | Failure:
+        """The next piece of text, the whole answer after the last one, or why it broke. Closed, but after a piece."""
+        try:
+            async with asyncio.timeout(within):
+                while not (text := self._take(await self._chunks.next())):
+                    pass
+        except StopAsyncIteration:
+            await self.close()
+            return self._whole()
+        except TimeoutError:
+            failure = Failure(Kind.TIMEOUT, f"timeout after {within:.3g} s", raised="TimeoutError")
+        except Exception as error:  # noqa: BLE001 - providers' clients raise whatever they like; all of it is a failure
+            failure = self._failed(error)
+        else:
+            return Piece(text, self)
+        await self.close()
+        usage = self.used() if self._began else None
+        return replace(failure, usage=usage, estimated=usage is not None)
+
+    async def close(self) -> None:
+        """Close the connection. Whatever goes wrong in that is of no interest any more."""
+        with contextlib.suppress(Exception):
+            await self._wrapper.aclose()
+
+    def used(self) -> Usage:
+        """Tokens so far: the provider's own count of the prompt where it has come, LiteLLM's tokenizer's for the
+        rest."""
+        from litellm import token_counter
+
+        model = self._target.litellm_model
+        known = self._said() or Usage()
+        written = token_counter(
+            model=model, text="".join(self._texts) + "".join(call[2] for call in self._calls.values())
+        )
+        prompt = known.input_tokens or token_counter(model=model, messages=[dict(m) for m in self._request.messages])
+        return replace(known, input_tokens=prompt, output_tokens=max(known.output_tokens, written))
+
+    def _take(self, chunk: Any) -> str:
+        """Keep what a chunk says; its text."""
+        self._began = True
+        if not chunk.choices:
+            return ""
+        delta = chunk.choices[0].delta
+        for call in delta.tool_calls or ():
+            parts = self._calls.setdefault(call.index or 0, ["", "", ""])
+            parts[0] = call.id or parts[0]
+            parts[1] += call.function.name or ""
+            parts[2] += call.function.arguments or ""
+        text = delta.content or ""
+        if text:
+            self._texts.append(text)
+        return text
+
+    def _said(self) -> Usage | None:
+        """What the provider itself has counted so far."""
+        counts = [count for chunk in self._chunks.said() if (count := usage_of(getattr(chunk, "usage", None)))]
+        if not counts:
+            return None
+        return Usage(*(max(getattr(count, field.name) for count in counts) for field in fields(Usage)))
+
+    def _whole(self) -> Reply | Failure:
+        finish = self._chunks.finish()
+        if finish is None:
+            usage = self.used()
+            return Failure(Kind.TRUNCATED, "the stream ended in the middle of its answer", usage=usage, estimated=True)
+        return Reply(
+            text="".join(self._texts),
+            usage=self._said(),
+            finish_reason=finish,
+            tool_calls=tuple(ToolCall(*parts) for _, parts in sorted(self._calls.items())),
+            response=self._chunks.whole,
+        )
+
+
+def _is_cut(error: Exception) -> bool:
+    """Whether the connection broke."""
+    import httpx
+
+    return isinstance(error, httpx.ReadError | httpx.RemoteProtocolError)
+
+
+def _check_lines(source: Any, provider: str) -> None:
+    """Have a stream fail at a line that is not JSON: LiteLLM skips one of Ollama's, and after one of Anthropic's takes
+    nothing more until the stream ends. Ollama's own errors, which it cannot read, are raised too."""
+
+    async def checked(lines: AsyncGenerator[str, None]) -> AsyncIterator[str]:
+        async with contextlib.aclosing(lines):  # an exception would keep them open for as long as its traceback lives
+            async for line in lines:
+                if provider == "anthropic":
+                    if line.startswith("data:"):
+                        _parsed(line.removeprefix("data:"))
+                elif line.strip() and (error := _parsed(line).get("error")):
+                    raise ValueError(f"the server said: {error}")
+                yield line
+
+    source.streaming_response = checked(source.streaming_response)
+
+
+def _parsed(line: str) -> dict[str, Any]:
+    try:
+        parsed = json.loads(line)
+    except ValueError:
+        raise ValueError(f"a line of the stream is not JSON: {line[:80]}") from None
+    return parsed if isinstance(parsed, dict) else {}
