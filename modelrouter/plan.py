@@ -488,9 +488,9 @@ def _wait(failure: Failure, retries: int, *, last: bool, left: float, random: Ca
         # A little more than was asked for: many clients were told the same.
         wait = failure.retry_after * (1 + random() / 10) + random() / 10
     else:
-        # "Equal jitter": half of the exponential step for certain, half by chance.
+        # Most of the exponential step for certain and some by chance, so that each wait is longer than the last one.
         step = min(BACKOFF_MOST, BACKOFF * 2**retries)
-        wait = step / 2 + step / 2 * random()
+        wait = step * (0.6 + 0.4 * random())
     return wait if wait + SHORTEST < left else None
 
 
