@@ -2,7 +2,7 @@
 matter.
 
 A row whose ratio is above its limit is marked, and the run then ends with exit code 1. ``ARGS="calls"`` runs one part
-alone: imports, resolving, metering, calls, streams, fallbacks or caching.
+alone: imports, resolving, metering, calls, streams, fallbacks, programs or caching.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def main() -> int:
     for name in [name for name in os.environ if "LLM_" in name or name.endswith("_API_KEY")]:
         del os.environ[name]
     os.environ |= {"OPENAI_API_KEY": "none", "ANTHROPIC_API_KEY": "none", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
-    from tests.bench import contenders
+    from tests.bench import contenders, programs
 
     local: dict[str, Callable[[], list[Row]]] = {
         "imports": imports,
@@ -89,6 +89,7 @@ def main() -> int:
         "calls": contenders.calls,
         "streams": contenders.streams,
         "fallbacks": contenders.fallbacks,
+        "programs": programs.programs,
     }
     chosen = sys.argv[1:] or [*local, *served]
     if unknown := set(chosen) - {*local, *served}:

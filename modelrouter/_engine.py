@@ -1,0 +1,264 @@
+"""What DSPy asks for each request: its contract for engines, on the router.
+
+One canonical request in, one answer out; planning, retries, the cache and the books are the router's.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from dspy import lm15
+
+from . import _litellm as door
+from .errors import CallFailed, ConfigurationError, ModelRouterError
+from .router import get_router
+from .types import Attempt, Completion, Kind, Request, Target
+
+__all__ = ["AsyncEngine", "Call", "Engine", "current", "takes"]
+
+
+@dataclass
+class Call:
+    """What an engine has to know of a call beyond the request, and what comes of it."""
+
+    arguments: dict[str, Any] = field(default_factory=dict)
+    """The router's, beside the messages."""
+    rollout: Any = None
+    candidate: int = 0
+    """Of ``n``: DSPy asks once for each, with the same request."""
+    answers: list[Completion] = field(default_factory=list)
+    attempts: list[Attempt] = field(default_factory=list)
+
+
+current: ContextVar[Call | None] = ContextVar("modelrouter_dspy_call", default=None)
+
+
+def takes(target: Target, response_format: Mapping[str, Any]) -> bool:
+    """Whether a model can be asked for this form of answer."""
+    door.load()
+    return door.lacks(target, Request((), {"response_format": response_format})) is None
+
+
+_JSON_MODE = {"type": "json_object"}
+
+
+@dataclass(frozen=True)
+class _Base:
+    """One request in, one answer out: DSPy's contract for engines."""
+
+    module: str
+    pinned: str | tuple[str, ...] | None
+
+    @property
+    def primary(self) -> Target:
+        return get_router().catalog.resolve(self.module, self.pinned).chain[0]
+
+    def arguments(self, request: lm15.Request, call: Call) -> dict[str, Any]:
+        extra = None
+        if call.rollout is not None or call.candidate:
+            extra = f"dspy rollout {call.rollout} candidate {call.candidate}"
+        call.candidate += 1
+        asked = _asked(request)
+        if asked.get("response_format") == _JSON_MODE and not takes(self.primary, _JSON_MODE):
+            # DSPy's prompt asks for JSON in words too; LiteLLM would leave it out in silence, and the router refuse it.
+            del asked["response_format"]
+        return {"module": self.module, "model": self.pinned, "cache_key": extra, **asked, **call.arguments}
+
+
+class Engine(_Base):
+    def complete(self, request: lm15.Request) -> lm15.Response:
+        call = current.get() or Call()
+        with _as_dspy_knows_it(call):
+            return _response(get_router().complete(**self.arguments(request, call)), call)
+
+    def stream(self, request: lm15.Request) -> Iterator[Any]:
+        call = current.get() or Call()
+        yield lm15.StreamStartEvent(model=request.model)
+        with _as_dspy_knows_it(call), get_router().stream(**self.arguments(request, call)) as pieces:
+            for text in pieces:
+                yield _text(text)
+            response = _response(pieces.answer, call)
+        yield from _rest(response)
+
+    def close(self) -> None:
+        """The router stays open: it is the whole process's."""
+
+
+class AsyncEngine(_Base):
+    async def complete(self, request: lm15.Request) -> lm15.Response:
+        call = current.get() or Call()
+        with _as_dspy_knows_it(call):
+            return _response(await get_router().acomplete(**self.arguments(request, call)), call)
+
+    async def stream(self, request: lm15.Request) -> AsyncIterator[Any]:
+        call = current.get() or Call()
+        yield lm15.StreamStartEvent(model=request.model)
+        with _as_dspy_knows_it(call):
+            async with get_router().astream(**self.arguments(request, call)) as pieces:
+                async for text in pieces:
+                    yield _text(text)
+                response = _response(pieces.answer, call)
+        for event in _rest(response):
+            yield event
+
+    async def aclose(self) -> None:
+        """The router stays open: it is the whole process's."""
+
+
+# -- requests and answers, in DSPy's form
+
+_codec = lm15.OpenAIChatLM(api_key="-", transport=None)  # sends nothing: it only knows OpenAI's form
+
+
+def _asked(request: lm15.Request) -> dict[str, Any]:
+    """The messages and parameters of a request."""
+    aside: list[dict[str, Any]] = []
+    request = replace(request, messages=tuple(_without_media(message, aside) for message in request.messages))
+    body: dict[str, Any] = json.loads(_codec.build_request(request, stream=False).body)
+    del body["model"]
+    for part in _parts(body["messages"]) if aside else ():
+        url = part["image_url"]["url"] if part.get("type") == "image_url" else ""
+        if url.startswith(_ASIDE):
+            del part["image_url"]
+            part.update(aside[int(url.removeprefix(_ASIDE))])
+    if "max_completion_tokens" in body:
+        body["max_tokens"] = body.pop("max_completion_tokens")
+    if request.config.top_k is not None:  # OpenAI has none
+        body["top_k"] = request.config.top_k
+    return body
+
+
+_ASIDE = "aside:"
+
+
+def _without_media(message: Any, aside: list[dict[str, Any]]) -> Any:
+    """The message with a picture in place of each sound and file, for which lm15's form of OpenAI has no place."""
+
+    def keep(part: Any) -> Any:
+        match part:
+            case lm15.AudioPart(data=str(data), media_type=media_type):
+                form = {"audio/mpeg": "mp3"}.get(media_type) or media_type.partition("/")[2]
+                aside.append({"type": "input_audio", "input_audio": {"data": data, "format": form}})
+            case lm15.DocumentPart(data=str(data), media_type=media_type):
+                aside.append({"type": "file", "file": {"file_data": f"data:{media_type};base64,{data}"}})
+            case lm15.DocumentPart(file_id=str(file_id)) | lm15.DocumentPart(url=str(file_id)):
+                aside.append({"type": "file", "file": {"file_id": file_id}})
+            case _:
+                return part
+        return lm15.ImagePart(url=f"{_ASIDE}{len(aside) - 1}")
+
+    return replace(message, parts=tuple(map(keep, message.parts)))
+
+
+def _parts(messages: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for message in messages:
+        if isinstance(message.get("content"), list):
+            yield from message["content"]
+
+
+def _response(answer: Completion, call: Call) -> lm15.Response:
+    call.answers.append(answer)
+    call.attempts += answer.attempts
+    response = lm15.response_from_openai_chat(answer.body or _body(answer), model=answer.litellm_model)
+    usage = lm15.Usage() if answer.cached else response.usage  # as with DSPy's own cache: nothing was used
+    return replace(response, model=answer.litellm_model, usage=usage)
+
+
+def _body(answer: Completion) -> dict[str, Any]:
+    """An answer that no provider has given, in OpenAI's form."""
+    calls = [
+        {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}
+        for call in answer.tool_calls
+    ]
+    message = {"role": "assistant", "content": answer.text or None, "tool_calls": calls or None}
+    used = answer.usage
+    return {
+        "choices": [{"index": 0, "message": message, "finish_reason": answer.finish_reason}],
+        "usage": {
+            "prompt_tokens": used.input_tokens,
+            "completion_tokens": used.output_tokens,
+            "total_tokens": used.input_tokens + used.output_tokens,
+        },
+    }
+
+
+_THINKING, _TEXT, _TOOLS = range(3)
+"""Where the parts of a streamed answer stand in it; each tool call has its own place, from the last on."""
+
+
+def _text(text: str) -> Any:
+    return lm15.StreamDeltaEvent(lm15.TextDelta(text, part_index=_TEXT))
+
+
+def _rest(response: lm15.Response) -> Iterator[Any]:
+    """What a stream has beside its text."""
+    tools = _TOOLS
+    for part in response.message.parts:
+        match part:
+            case lm15.ThinkingPart():
+                yield lm15.StreamDeltaEvent(lm15.ThinkingDelta(part.text, part_index=_THINKING))
+            case lm15.ToolCallPart():
+                text = json.dumps(part.input)
+                yield lm15.StreamDeltaEvent(lm15.ToolCallDelta(text, part_index=tools, id=part.id, name=part.name))
+                tools += 1
+    yield lm15.StreamEndEvent(response.finish_reason, response.usage, response.provider_data)
+
+
+# -- errors, in DSPy's form
+
+_ERRORS: Mapping[Kind, Any] = {
+    Kind.RATE_LIMIT: lm15.RateLimitError,
+    Kind.CONNECTION: lm15.TransportError,
+    Kind.SERVER: lm15.ServerError,
+    Kind.TIMEOUT: lm15.TimeoutError,
+    Kind.MISSING_KEY: lm15.NotConfiguredError,
+    Kind.AUTH: lm15.AuthError,
+    Kind.PERMISSION: lm15.AuthError,
+    Kind.QUOTA: lm15.BillingError,
+    Kind.NOT_FOUND: lm15.UnsupportedModelError,
+    Kind.UNSUPPORTED: lm15.UnsupportedFeatureError,
+    Kind.CONTEXT_WINDOW: lm15.ContextLengthError,
+    Kind.CONTENT_POLICY: lm15.InvalidRequestError,
+    Kind.EMPTY_RESPONSE: lm15.ProviderError,
+    Kind.MAX_TOKENS: lm15.ProviderError,
+    Kind.BAD_REQUEST: lm15.InvalidRequestError,
+    Kind.TRUNCATED: lm15.StreamAssemblyError,
+}
+
+
+@contextmanager
+def _as_dspy_knows_it(call: Call) -> Iterator[None]:
+    try:
+        yield
+    except ModelRouterError as failure:
+        call.attempts += getattr(failure, "attempts", ())
+        raise _translated(failure) from failure
+
+
+def _translated(failure: ModelRouterError) -> Exception:
+    if isinstance(failure, CallFailed):
+        decisive = _decisive(failure)
+        known = _ERRORS.get(decisive.error_kind) if decisive.error_kind is not None else None
+        error = (known or lm15.ProviderError)(
+            provider=decisive.provider, status=decisive.status, retry_after=decisive.retry_after
+        )
+        error.attempts = failure.attempts
+    else:
+        error = (lm15.ConfigurationError if isinstance(failure, ConfigurationError) else lm15.InvalidRequestError)()
+    # lm15 puts advice of its own into a message, about arguments that are not here; ours says what to do.
+    error.message = str(failure)
+    error.args = (error.message,)
+    return error  # type: ignore[no-any-return]
+
+
+def _decisive(failure: CallFailed) -> Attempt:
+    """Whose error a call's is: the last one's, but for a prompt that is too long, which DSPy's agents know how to
+    shorten."""
+    failed = [each for each in failure.attempts if each.outcome == "error"] or list(failure.attempts)
+    too_long = [each for each in failed if each.error_kind is Kind.CONTEXT_WINDOW]
+    return (too_long or failed)[-1]

@@ -1,0 +1,251 @@
+"""The `dspy.LM` that asks a module's chain."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import dspy
+from dspy.clients.base_lm import LM_CLASS_STATE_KEY
+
+from . import _litellm as door
+from . import tracking
+from ._engine import AsyncEngine, Call, Engine, current, takes
+from .pricing import row_of
+from .request import KNOWN, Ask, build
+from .router import get_router
+from .types import Target
+
+__all__ = ["RouterLM"]
+
+
+class RouterLM(dspy.LM):  # type: ignore[misc]  # DSPy has no types
+    """What `get_lm` gives. It holds the module's name and the overrides, no key and no connection: so it can be copied,
+    pickled and saved, and follows the catalog as that changes."""
+
+    # DSPy's cache: ours has the same answers, for all of an application.
+    _cache_responses: ClassVar[bool] = False
+
+    # Saved programs and pickles name the class by its public home.
+    __module__ = "modelrouter.dspy"
+
+    def __init__(
+        self,
+        module: str = "default",
+        model: str | Sequence[str] | None = None,
+        *,
+        cache: bool | str | None = True,
+        callbacks: list[Any] | None = None,
+        temperature: float | None = None,
+        max_tokens: int | None = None,
+        **overrides: Any,
+    ) -> None:
+        _check({"temperature": temperature, "max_tokens": max_tokens, **overrides})
+        pinned = model if model is None or isinstance(model, str) else tuple(model)
+        limits, beside, kwargs = _split(overrides)
+        chain = get_router().catalog.resolve(module, pinned).chain
+        self.module = module
+        super().__init__(
+            chain[0].litellm_model,
+            engine=Engine(module, pinned),
+            async_engine=AsyncEngine(module, pinned),
+            cache=cache,
+            callbacks=callbacks,
+            temperature=temperature,
+            max_tokens=max_tokens,
+            num_retries=0,
+            **kwargs,
+        )
+        self._bind(pinned)  # DSPy has pinned the model of the moment
+        self._limits: Mapping[str, Any] = limits
+        self._beside: Mapping[str, Any] = beside
+
+    def _bind(self, pinned: str | tuple[str, ...] | None) -> None:
+        self._engine_spec = Engine(self.module, pinned)
+        self._async_engine_spec = AsyncEngine(self.module, pinned)
+
+    @property
+    def model(self) -> str:
+        """LiteLLM's string for the first model of the chain, as the catalog is now."""
+        return self._engine_spec.primary.litellm_model
+
+    @model.setter
+    def model(self, name: str) -> None:
+        self._bind(name)
+
+    @property
+    def num_retries(self) -> int:
+        """How often DSPy retries: never. The router does, as often as the module or ``num_retries=`` says."""
+        return 0
+
+    @num_retries.setter
+    def num_retries(self, count: int) -> None:
+        self._limits = {**getattr(self, "_limits", {}), "retries": count}
+
+    def _get_initial_kwargs(self, **kwargs: Any) -> dict[str, Any]:
+        # DSPy has rules of its own for OpenAI's reasoning models; LiteLLM has them for all, when it knows who is asked.
+        if kwargs.get("rollout_id") is None:
+            kwargs.pop("rollout_id", None)
+        return kwargs
+
+    def __call__(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
+        with self._calling(kwargs) as kept:
+            return super().__call__(prompt, messages=messages, **kept)
+
+    async def acall(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
+        with self._calling(kwargs) as kept:
+            return await super().acall(prompt, messages=messages, **kept)
+
+    @contextmanager
+    def _calling(self, kwargs: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+        """A call under way: puts aside what DSPy does not hand on to an engine; what remains is DSPy's."""
+        limits, beside, kept = _split(kwargs)
+        cache = kept.get("cache", None if self.cache is True else self.cache)
+        rollout = kept.get("rollout_id", self.kwargs.get("rollout_id"))
+        call = Call({"cache": cache, **self._limits, **limits, **self._beside, **beside}, rollout)
+        token = current.set(call)
+        try:
+            if dspy.settings.usage_tracker is None:
+                yield kept
+            else:
+                with dspy.context(usage_tracker=_Tracker(dspy.settings.usage_tracker, call)):
+                    yield kept
+        except dspy.LMError as error:
+            error.attempts = tuple(call.attempts)
+            raise
+        finally:
+            current.reset(token)
+
+    def update_history(self, entry: dict[str, Any]) -> None:
+        """Put what DSPy cannot know into its entry: the cost, who answered, and every attempt."""
+        call = current.get()
+        if call is not None and call.answers:
+            answers = call.answers
+            costs = [answer.cost_usd for answer in answers]
+            entry["cost"] = None if None in costs else float(sum(cost for cost in costs if cost is not None))
+            if entry["cost"] is not None:
+                entry.pop("cost_details", None)
+            entry["response_model"] = answers[-1].litellm_model
+            entry["cached"] = all(answer.cached for answer in answers)
+            entry["fallback"] = any(answer.fallback for answer in answers)
+            entry["attempts"] = tuple(call.attempts)
+        super().update_history(entry)
+
+    @property
+    def supports_function_calling(self) -> bool:
+        return _able(self._engine_spec.primary, "tools", "supports_function_calling")
+
+    @property
+    def supports_reasoning(self) -> bool:
+        return _able(self._engine_spec.primary, "reasoning", "supports_reasoning")
+
+    @property
+    def supports_response_schema(self) -> bool:
+        return _able(self._engine_spec.primary, "response_format", "supports_response_schema")
+
+    @property
+    def supported_params(self) -> set[str]:
+        return set(KNOWN if takes(self._engine_spec.primary, _SCHEMA) else KNOWN - {"response_format"})
+
+    def copy(self, **kwargs: Any) -> RouterLM:
+        """As `dspy.LM.copy`; ``model=`` pins another one."""
+        pinned = kwargs.pop("model", None)
+        _check(kwargs)
+        limits, beside, kept = _split(kwargs)
+        copied: RouterLM = super().copy(**kept)
+        copied._limits = {**self._limits, **limits}
+        copied._beside = {**self._beside, **beside}
+        if pinned is not None:
+            copied._bind(pinned if isinstance(pinned, str) else tuple(pinned))
+        return copied
+
+    def dump_state(self) -> dict[str, Any]:
+        """The module's name and the overrides. Headers are left out: they may have keys in them."""
+        state = {
+            LM_CLASS_STATE_KEY: f"{type(self).__module__}.{type(self).__qualname__}",
+            "module": self.module,
+            "model": self._engine_spec.pinned,
+            "cache": self.cache,
+            **self._limits,
+            **self._beside,
+            **self.kwargs,
+        }
+        return {name: value for name, value in state.items() if value is not None and name != "extra_headers"}
+
+    @classmethod
+    def load_state(cls, state: dict[str, Any], **_: Any) -> RouterLM:
+        """What `dump_state` gave, on the catalog of the day. Raises `UnknownModule` when that has no such module."""
+        return cls(**{name: value for name, value in state.items() if name != LM_CLASS_STATE_KEY})
+
+
+_LIMITS = {"num_retries": "retries", "retries": "retries", "timeout": "timeout", "deadline": "deadline"}
+"""What bounds a call, by DSPy's name or ours."""
+
+_DSPYS = frozenset(
+    """
+    temperature top_p top_k max_tokens max_completion_tokens stop seed presence_penalty frequency_penalty logit_bias
+    user logprobs top_logprobs response_format tools tool_choice parallel_tool_calls functions function_call
+    reasoning_effort verbosity prediction metadata store service_tier prompt_cache_key prompt_cache_retention
+    """.split()
+)
+"""The parameters that DSPy's canonical request can carry. The others that LiteLLM knows go past it."""
+
+_NO_PARAMETERS = frozenset(
+    """
+    cache rollout_id n num_generations prompt_cache request callbacks history model_type use_developer_role provider
+    finetuning_model launch_kwargs train_kwargs engine async_engine
+    """.split()
+)
+"""What DSPy takes for itself."""
+
+
+def _split(kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """The limits, what goes past DSPy, and what DSPy takes."""
+    limits = {_LIMITS[name]: value for name, value in kwargs.items() if name in _LIMITS}
+    kept = {name: value for name, value in kwargs.items() if name in _DSPYS or name in _NO_PARAMETERS}
+    beside = {name: value for name, value in kwargs.items() if name not in kept and name not in _LIMITS}
+    return limits, beside, kept
+
+
+def _check(overrides: Mapping[str, Any]) -> None:
+    """Refuse a misspelt override now, as a call would."""
+    build(
+        Ask(
+            "-",
+            timeout=overrides.get("timeout"),
+            deadline=overrides.get("deadline"),
+            retries=overrides.get("num_retries", overrides.get("retries")),
+            params={name: value for name, value in overrides.items() if name not in {*_NO_PARAMETERS, *_LIMITS}},
+        )
+    )
+
+
+class _Tracker:
+    """A usage tracker that books tokens on the model that answered; DSPy books them on the one that was asked."""
+
+    def __init__(self, tracker: Any, call: Call) -> None:
+        self._tracker = tracker
+        self._call = call
+
+    def add_usage(self, lm: str, usage: dict[str, Any]) -> None:
+        answers = self._call.answers
+        self._tracker.add_usage(answers[-1].litellm_model if answers else lm, usage)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._tracker, name)
+
+
+def _able(target: Target, what: str, column: str) -> bool:
+    """Whether a model can do it: the catalog says, else LiteLLM's tables. DSPy wants not known to count as no."""
+    said = target.supports.get(what)
+    if said is None:
+        door.load()
+        found = row_of(door.rows(), target.litellm_model)
+        said = found is not None and found[1].get(column) is True
+    return said
+
+
+_SCHEMA = {"type": "json_schema"}
+
+tracking.carry()  # a `track` block that is open already, for the threads that DSPy starts
