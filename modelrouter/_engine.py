@@ -9,15 +9,16 @@ import json
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from dspy import lm15
 
 from . import _litellm as door
 from .errors import CallFailed, ConfigurationError, ModelRouterError
+from .request import Ask
 from .router import get_router
-from .types import Attempt, Completion, Kind, Request, Target
+from .types import Attempt, Completion, Kind, Request, Target, Thinking
 
 __all__ = ["AsyncEngine", "Call", "Engine", "current", "takes"]
 
@@ -79,11 +80,13 @@ class Engine(_Base):
     def stream(self, request: lm15.Request) -> Iterator[Any]:
         call = current.get() or Call()
         yield lm15.StreamStartEvent(model=request.model)
-        with _as_dspy_knows_it(call), get_router().stream(**self.arguments(request, call)) as pieces:
-            for text in pieces:
-                yield _text(text)
+        ask, thought = _ask(self.arguments(request, call)), False
+        with _as_dspy_knows_it(call), get_router().stream_of(ask, thinking=True) as pieces:
+            for piece in pieces:
+                thought = thought or isinstance(piece, Thinking)
+                yield _event(piece)
             response = _response(pieces.answer, call)
-        yield from _rest(response)
+        yield from _rest(response, thought=thought)
 
     def close(self) -> None:
         """The router stays open: it is the whole process's."""
@@ -98,12 +101,14 @@ class AsyncEngine(_Base):
     async def stream(self, request: lm15.Request) -> AsyncIterator[Any]:
         call = current.get() or Call()
         yield lm15.StreamStartEvent(model=request.model)
+        ask, thought = _ask(self.arguments(request, call)), False
         with _as_dspy_knows_it(call):
-            async with get_router().astream(**self.arguments(request, call)) as pieces:
-                async for text in pieces:
-                    yield _text(text)
+            async with get_router().astream_of(ask, thinking=True) as pieces:
+                async for piece in pieces:
+                    thought = thought or isinstance(piece, Thinking)
+                    yield _event(piece)
                 response = _response(pieces.answer, call)
-        for event in _rest(response):
+        for event in _rest(response, thought=thought):
             yield event
 
     async def aclose(self) -> None:
@@ -111,6 +116,14 @@ class AsyncEngine(_Base):
 
 
 # -- requests and answers, in DSPy's form
+
+_ASKED = frozenset(each.name for each in fields(Ask)) - {"params"}
+
+
+def _ask(arguments: Mapping[str, Any]) -> Ask:
+    own = {name: value for name, value in arguments.items() if name in _ASKED}
+    return Ask(**own, params={name: value for name, value in arguments.items() if name not in _ASKED})
+
 
 _codec = lm15.OpenAIChatLM(api_key="-", transport=None)  # sends nothing: it only knows OpenAI's form
 
@@ -191,16 +204,18 @@ _THINKING, _TEXT, _TOOLS = range(3)
 """Where the parts of a streamed answer stand in it; each tool call has its own place, from the last on."""
 
 
-def _text(text: str) -> Any:
-    return lm15.StreamDeltaEvent(lm15.TextDelta(text, part_index=_TEXT))
+def _event(piece: str) -> Any:
+    if isinstance(piece, Thinking):
+        return lm15.StreamDeltaEvent(lm15.ThinkingDelta(str(piece), part_index=_THINKING))
+    return lm15.StreamDeltaEvent(lm15.TextDelta(piece, part_index=_TEXT))
 
 
-def _rest(response: lm15.Response) -> Iterator[Any]:
-    """What a stream has beside its text."""
+def _rest(response: lm15.Response, *, thought: bool) -> Iterator[Any]:
+    """What a stream has beside its pieces. The reasoning of a remembered answer has not been among them."""
     tools = _TOOLS
     for part in response.message.parts:
         match part:
-            case lm15.ThinkingPart():
+            case lm15.ThinkingPart() if not thought:
                 yield lm15.StreamDeltaEvent(lm15.ThinkingDelta(part.text, part_index=_THINKING))
             case lm15.ToolCallPart():
                 text = json.dumps(part.input)

@@ -153,8 +153,11 @@ async def asend(target: Target, request: Request, *, key: SecretStr | None, with
         return _failure(error, target, key)
 
 
-async def aopen(target: Target, request: Request, *, key: SecretStr | None, within: float) -> Piece | Reply | Failure:
-    """Send one request for a stream and wait for its first piece of text, `within` seconds at most.
+async def aopen(
+    target: Target, request: Request, *, key: SecretStr | None, within: float, thinking: bool = False
+) -> Piece | Reply | Failure:
+    """Send one request for a stream and wait for its first piece, `within` seconds at most. Thinking: pieces of the
+    model's reasoning are pieces too.
 
     A `Reply` when the answer has no text to stream. Never raises but for cancellation. Needs `load` first.
     """
@@ -167,7 +170,14 @@ async def aopen(target: Target, request: Request, *, key: SecretStr | None, with
             arguments |= {"stream": True, "stream_options": {"include_usage": True}}
             completion, quiet = _quiet.completion(target.litellm_model, stream=True)
             chunks = await completion(**arguments, **await _connections.client(arguments), **quiet)
-        stream = Stream(target, request, chunks, quiet=bool(quiet), failed=lambda error: _failure(error, target, key))
+        stream = Stream(
+            target,
+            request,
+            chunks,
+            quiet=bool(quiet),
+            thinking=thinking,
+            failed=lambda error: _failure(error, target, key),
+        )
     except TimeoutError:
         return Failure(Kind.TIMEOUT, f"timeout after {within:.3g} s", raised="TimeoutError")
     except Exception as error:  # noqa: BLE001 - as above

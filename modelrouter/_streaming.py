@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
 from dataclasses import fields, replace
 from typing import Any, Protocol
 
 from ._answers import usage_of
-from .types import Failure, Kind, Piece, Reply, Request, Target, ToolCall, Usage
+from .types import Failure, Kind, Piece, Reply, Request, Target, Thinking, ToolCall, Usage
 
 __all__ = ["Stream"]
 
@@ -131,7 +132,14 @@ class Stream:
     """A stream under way: `next` until it gives no more pieces, or `close`."""
 
     def __init__(
-        self, target: Target, request: Request, wrapper: Any, *, quiet: bool, failed: Callable[[Exception], Failure]
+        self,
+        target: Target,
+        request: Request,
+        wrapper: Any,
+        *,
+        quiet: bool,
+        thinking: bool,
+        failed: Callable[[Exception], Failure],
     ) -> None:
         """Read the `wrapper` that LiteLLM's completion has returned. Quiet: nobody of LiteLLM's callbacks listens."""
         self._target = target
@@ -146,16 +154,18 @@ class Stream:
             self._chunks = _Direct(wrapper, target.litellm_model)
         else:
             self._chunks = _Wrapped(wrapper)
+        self._thinking = thinking
+        self._ready: deque[str] = deque()
         self._texts: list[str] = []
         self._calls: dict[int, list[str]] = {}
         self._began = False
 
     async def next(self, within: float) -> Piece | Reply | Failure:
-        """The next piece of text, the whole answer after the last one, or why it broke. Closed, but after a piece."""
+        """The next piece, the whole answer after the last one, or why it broke. Closed, but after a piece."""
         try:
             async with asyncio.timeout(within):
-                while not (text := self._take(await self._chunks.next())):
-                    pass
+                while not self._ready:
+                    self._take(await self._chunks.next())
         except StopAsyncIteration:
             await self.close()
             return self._whole()
@@ -164,7 +174,7 @@ class Stream:
         except Exception as error:  # noqa: BLE001 - providers' clients raise whatever they like; all of it is a failure
             failure = self._failed(error)
         else:
-            return Piece(text, self)
+            return Piece(self._ready.popleft(), self)
         await self.close()
         usage = self.used() if self._began else None
         return replace(failure, usage=usage, estimated=usage is not None)
@@ -187,21 +197,22 @@ class Stream:
         prompt = known.input_tokens or token_counter(model=model, messages=[dict(m) for m in self._request.messages])
         return replace(known, input_tokens=prompt, output_tokens=max(known.output_tokens, written))
 
-    def _take(self, chunk: Any) -> str:
-        """Keep what a chunk says; its text."""
+    def _take(self, chunk: Any) -> None:
+        """Keep what a chunk says."""
         self._began = True
         if not chunk.choices:
-            return ""
+            return
         delta = chunk.choices[0].delta
         for call in delta.tool_calls or ():
             parts = self._calls.setdefault(call.index or 0, ["", "", ""])
             parts[0] = call.id or parts[0]
             parts[1] += call.function.name or ""
             parts[2] += call.function.arguments or ""
-        text = delta.content or ""
-        if text:
-            self._texts.append(text)
-        return text
+        if self._thinking and (thought := getattr(delta, "reasoning_content", None)):
+            self._ready.append(Thinking(thought))
+        if delta.content:
+            self._texts.append(delta.content)
+            self._ready.append(delta.content)
 
     def _said(self) -> Usage | None:
         """What the provider itself has counted so far."""

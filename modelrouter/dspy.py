@@ -14,8 +14,7 @@ What users set in DSPy keeps its meaning: ``cache=False``, ``num_retries``, ``ro
 answer), ``n``, ``temperature``, ``max_tokens``, ``stop``, tools, response formats.
 
 DSPy refuses two things before anybody is asked: a `dspy.File` that has a filename, and Anthropic's ``document`` blocks.
-``api_key`` and ``api_base`` are refused here: they belong in the environment and in the catalog. A stream's reasoning
-comes in one piece, after its text.
+``api_key`` and ``api_base`` are refused here: they belong in the environment and in the catalog.
 """
 
 from __future__ import annotations

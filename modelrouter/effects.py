@@ -76,6 +76,8 @@ class Open:
     target: Target
     request: Request
     within: float
+    thinking: bool = False
+    """Whether pieces of its reasoning count."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +97,7 @@ class Close:
 
 @dataclass(frozen=True, slots=True)
 class Emit:
-    """Hand a piece of text to the caller, and wait until the next one is wanted."""
+    """Hand a piece of text, or of reasoning, to the caller, and wait until the next one is wanted."""
 
     text: str
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 from . import _litellm as door
@@ -180,7 +181,7 @@ class Performer:
             return Failure(Kind.TIMEOUT, f"timeout after {within:.3g} s", raised="TimeoutError")
 
     async def _send(self, effect: Call | Open) -> Piece | Reply | Failure:
-        send = door.aopen if isinstance(effect, Open) else door.asend
+        send = partial(door.aopen, thinking=effect.thinking) if isinstance(effect, Open) else door.asend
         target, within = effect.target, effect.within
         announce(target)
         if not _embedded(target):

@@ -53,6 +53,7 @@ from .types import (
     Reply,
     Request,
     Target,
+    Thinking,
     Usage,
 )
 
@@ -98,6 +99,8 @@ class Job:
     timeout: float | None = None
     """Seconds for one attempt, said by the call itself: before the model's own and the module's."""
     stream: bool = False
+    thinking: bool = False
+    """Whether a stream hands on the model's reasoning too, as `Thinking`."""
     cache: Literal["use", "refresh", "off"] = "off"
     cache_extra: str | None = None
     """The caller's own part of the key of a remembered answer."""
@@ -407,7 +410,8 @@ def _try(
         limit = job.timeout_of(target)
         within = max(SHORTEST, min(limit, until - began))
         first_token, text = None, None
-        outcome = yield from course.step((Open if job.stream else Call)(target, request, within))
+        asking = Open(target, request, within, job.thinking) if job.stream else Call(target, request, within)
+        outcome = yield from course.step(asking)
         if isinstance(outcome, Piece):
             first_token = course.now - began
             yield from course.tell(FirstToken(target, first_token))
@@ -466,7 +470,8 @@ def _hand_on(
     texts: list[str] = []
     while isinstance(outcome, Piece):
         piece = outcome
-        texts.append(piece.text)
+        if not isinstance(piece.text, Thinking):
+            texts.append(piece.text)
         outcome = yield from course.step(Emit(piece.text))
         if not isinstance(outcome, Interrupted):
             outcome = yield from course.step(Next(piece.stream, gap))

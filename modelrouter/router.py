@@ -147,7 +147,7 @@ class Router:
         The deadline holds until the first piece; after it, `timeout` is the longest gap between two of them.
         """
         ask = Ask(prompt, module, model, messages, system, cache, cache_key, timeout, deadline, retries, params)
-        return Stream(self._plan(ask, stream=True), self._performer.perform)
+        return self.stream_of(ask)
 
     def astream(
         self,
@@ -166,7 +166,16 @@ class Router:
     ) -> AsyncStream:
         """`stream` for asynchronous callers."""
         ask = Ask(prompt, module, model, messages, system, cache, cache_key, timeout, deadline, retries, params)
-        return AsyncStream(self._plan(ask, stream=True), self._performer.aperform)
+        return self.astream_of(ask)
+
+    def stream_of(self, ask: Ask, *, thinking: bool = False) -> Stream:
+        """`stream`, of arguments that are put together. With `thinking` the model's reasoning is handed on, too, as
+        pieces of type `Thinking`; the next model is asked only before the first of either."""
+        return Stream(self._plan(ask, stream=True, thinking=thinking), self._performer.perform)
+
+    def astream_of(self, ask: Ask, *, thinking: bool = False) -> AsyncStream:
+        """`stream_of` for asynchronous callers."""
+        return AsyncStream(self._plan(ask, stream=True, thinking=thinking), self._performer.aperform)
 
     def warm_up(self, *, background: bool = False) -> None:
         """Do now what the first call would have to wait for: read the catalog, import LiteLLM (seconds), make a client.
@@ -200,7 +209,7 @@ class Router:
     async def __aexit__(self, *exc: object) -> None:
         await self.aclose()
 
-    def _plan(self, ask: Ask, *, stream: bool = False) -> Plan:
+    def _plan(self, ask: Ask, *, stream: bool = False, thinking: bool = False) -> Plan:
         request = build(ask)
         resolved = self.catalog.resolve(ask.module, ask.model)
         settings = resolved.settings
@@ -211,6 +220,7 @@ class Router:
             settings=_limits(settings, ask),
             timeout=ask.timeout,
             stream=stream,
+            thinking=thinking,
             cache=_cache_mode(ask.cache, settings),
             cache_extra=ask.cache_key,
         )

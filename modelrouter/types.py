@@ -36,6 +36,7 @@ __all__ = [
     "Request",
     "Resolved",
     "Target",
+    "Thinking",
     "ToolCall",
     "Usage",
     "nothing",
@@ -377,9 +378,15 @@ class Reply:
     """The usage is counted by LiteLLM's tokenizer."""
 
 
+class Thinking(str):
+    """A piece of a model's reasoning."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A piece of a stream's text."""
+    """A piece of a stream's text, or of its reasoning."""
 
     text: str
     stream: Any = field(repr=False)

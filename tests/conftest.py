@@ -207,6 +207,7 @@ def litellms_litter() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
         litellm.in_memory_llm_clients_cache.flush_cache()
+        vars(litellm).pop("module_level_aclient", None)  # made anew when it is asked for
         gc.collect()
 
 

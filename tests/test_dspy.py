@@ -14,6 +14,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -107,13 +108,18 @@ def router(
 
 
 @pytest.fixture
-def lm(kind: Kind, server: ScriptedServer) -> Iterator[dspy.LM]:
-    yield make(kind, server)
+def swept(kind: Kind) -> Iterator[None]:
+    yield
     if kind == "plain":
         # LiteLLM closes neither the loops that it makes nor the sockets of those that have ended.
         with warnings.catch_warnings(action="ignore"):
             sys.modules["litellm"].in_memory_llm_clients_cache.flush_cache()
             gc.collect()
+
+
+@pytest.fixture
+def lm(kind: Kind, server: ScriptedServer, swept: None) -> dspy.LM:
+    return make(kind, server)
 
 
 def make(kind: Kind, server: ScriptedServer, **settings: Any) -> dspy.LM:
@@ -375,6 +381,34 @@ def test_native_reasoning(kind: Kind, lm: dspy.LM, server: ScriptedServer) -> No
     with dspy.context(lm=lm):
         [output] = lm("3 + 4?")
     assert (output["text"], output["reasoning_content"]) == ("[[ ## answer ## ]]\n7", "3 + 4")
+
+
+class Thinking(dspy.Signature):  # type: ignore[misc]
+    """Answer."""
+
+    question: str = dspy.InputField()
+    reasoning: dspy.Reasoning = dspy.OutputField()
+    answer: str = dspy.OutputField()
+
+
+@both
+@pytest.mark.usefixtures("swept")
+def test_reasoning_is_streamed_as_it_comes(kind: Kind, server: ScriptedServer) -> None:
+    server.script("claude-sonnet-4-5", replace(chat(answer="seven is it"), thoughts=("3 ", "and ", "4")))
+    plain = {"api_base": server.anthropic_base, "api_key": CANARY, "num_retries": 0}
+    lm = get_lm("claude") if kind == "ours" else dspy.LM("anthropic/claude-sonnet-4-5", engine="litellm", **plain)
+    listeners = [dspy.streaming.StreamListener(signature_field_name=name) for name in ("reasoning", "answer")]
+
+    async def run() -> list[Any]:
+        streamed = dspy.streamify(dspy.Predict(Thinking), stream_listeners=listeners)
+        return [piece async for piece in streamed(question="?")]
+
+    with dspy.context(lm=lm):
+        *pieces, last = asyncio.run(run())
+    assert (str(last.reasoning), last.answer) == ("3 and 4", "seven is it")
+    chunks = [(piece.signature_field_name, piece.chunk) for piece in pieces]
+    assert [chunk for name, chunk in chunks if name == "reasoning"][:3] == ["3 ", "and ", "4"]
+    assert "".join(chunk for name, chunk in chunks if name == "answer") == "seven is it"
 
 
 @both

@@ -85,6 +85,8 @@ class Reply:
     finish_reason: str | None = None
     """In OpenAI's words; ``None``: ``tool_calls`` with tools, else ``stop``."""
     tools: Sequence[ToolUse] = ()
+    thoughts: Sequence[str] = ()
+    """The reasoning before the text, in pieces; OpenAI's as other servers of its format send it."""
     choices: bool = True
     """False: OpenAI's ``choices: []``; the other two answer with no content."""
     served_by: str | None = None

@@ -53,7 +53,7 @@ class Wire(ABC):
     def opening(self, reply: Reply, model: str) -> Sequence[bytes]: ...
 
     @abstractmethod
-    def piece(self, text: str, model: str) -> bytes: ...
+    def piece(self, text: str, model: str, reply: Reply) -> bytes: ...
 
     @abstractmethod
     def closing(self, reply: Reply, model: str, request: Mapping[str, Any]) -> Sequence[bytes]:
@@ -75,7 +75,7 @@ class Wire(ABC):
         for step in reply.steps:
             match step:
                 case str():
-                    yield self.piece(step, model)
+                    yield self.piece(step, model, reply)
                 case Break.GARBAGE:
                     yield self.frame(_GARBAGE)
                 case Break.ERROR:
@@ -135,6 +135,8 @@ class OpenAI(Wire):
 
     def body(self, reply: Reply, model: str) -> dict[str, Any]:
         message: dict[str, Any] = {"role": "assistant", "content": reply.whole or None, "refusal": None}
+        if reply.thoughts:
+            message["reasoning_content"] = "".join(reply.thoughts)
         if reply.tools:
             message["tool_calls"] = self._calls(reply)
         choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": reply.finish}
@@ -148,9 +150,13 @@ class OpenAI(Wire):
         return {"error": {"message": message, "type": kind, "param": None, "code": code}}
 
     def opening(self, reply: Reply, model: str) -> Sequence[bytes]:
-        return [self._chunk(model, {"role": "assistant", "content": "", "refusal": None})] if reply.choices else []
+        if not reply.choices:
+            return []
+        deltas = [{"role": "assistant", "content": "", "refusal": None}]
+        deltas += [{"reasoning_content": thought} for thought in reply.thoughts]
+        return [self._chunk(model, delta) for delta in deltas]
 
-    def piece(self, text: str, model: str) -> bytes:
+    def piece(self, text: str, model: str, reply: Reply) -> bytes:
         return self._chunk(model, {"content": text})
 
     def closing(self, reply: Reply, model: str, request: Mapping[str, Any]) -> Sequence[bytes]:
@@ -228,7 +234,11 @@ class Anthropic(Wire):
         }
 
     def body(self, reply: Reply, model: str) -> dict[str, Any]:
-        content: list[dict[str, Any]] = [{"type": "text", "text": reply.whole}] if reply.whole else []
+        content: list[dict[str, Any]] = []
+        if reply.thoughts:
+            content.append({"type": "thinking", "thinking": "".join(reply.thoughts), "signature": "signed"})
+        if reply.whole:
+            content.append({"type": "text", "text": reply.whole})
         content += [
             {"type": "tool_use", "id": tool.id, "name": tool.name, "input": dict(tool.arguments)}
             for tool in reply.tools
@@ -246,16 +256,26 @@ class Anthropic(Wire):
         if reply.usage:
             message["usage"] = self.usage(reply) | {"output_tokens": 1, "output_tokens_details": None}
         frames = [self._event("message_start", message=message)]
+        if reply.thoughts:
+            block = {"type": "thinking", "thinking": "", "signature": ""}
+            deltas = [{"type": "thinking_delta", "thinking": thought} for thought in reply.thoughts]
+            deltas.append({"type": "signature_delta", "signature": "signed"})
+            frames.append(self._event("content_block_start", index=0, content_block=block))
+            frames += [self._event("content_block_delta", index=0, delta=delta) for delta in deltas]
+            frames.append(self._event("content_block_stop", index=0))
         if reply.steps:
-            frames.append(self._event("content_block_start", index=0, content_block={"type": "text", "text": ""}))
+            block = {"type": "text", "text": ""}
+            frames.append(self._event("content_block_start", index=int(bool(reply.thoughts)), content_block=block))
         return frames
 
-    def piece(self, text: str, model: str) -> bytes:
-        return self._event("content_block_delta", index=0, delta={"type": "text_delta", "text": text})
+    def piece(self, text: str, model: str, reply: Reply) -> bytes:
+        index = int(bool(reply.thoughts))
+        return self._event("content_block_delta", index=index, delta={"type": "text_delta", "text": text})
 
     def closing(self, reply: Reply, model: str, request: Mapping[str, Any]) -> Sequence[bytes]:
-        frames = [self._event("content_block_stop", index=0)] if reply.steps else []
-        for index, tool in enumerate(reply.tools, start=len(frames)):
+        text = int(bool(reply.thoughts))
+        frames = [self._event("content_block_stop", index=text)] if reply.steps else []
+        for index, tool in enumerate(reply.tools, start=text + len(frames)):
             block = {"type": "tool_use", "id": tool.id, "name": tool.name, "input": {}}
             delta = {"type": "input_json_delta", "partial_json": _dump(tool.arguments)}
             frames += [
@@ -307,15 +327,15 @@ class Ollama(Wire):
         return bool(body.get("stream", True))
 
     def body(self, reply: Reply, model: str) -> dict[str, Any]:
-        return self._line(model, reply.whole, reply) | self._done(reply)
+        return self._line(model, reply.whole, reply, thinking="".join(reply.thoughts)) | self._done(reply)
 
     def envelope(self, status: int, message: str, code: str | None) -> dict[str, Any]:
         return {"error": message}
 
     def opening(self, reply: Reply, model: str) -> Sequence[bytes]:
-        return []
+        return [self.frame(_dump(self._line(model, "", thinking=thought))) for thought in reply.thoughts]
 
-    def piece(self, text: str, model: str) -> bytes:
+    def piece(self, text: str, model: str, reply: Reply) -> bytes:
         return self.frame(_dump(self._line(model, text)))
 
     def closing(self, reply: Reply, model: str, request: Mapping[str, Any]) -> Sequence[bytes]:
@@ -326,8 +346,10 @@ class Ollama(Wire):
         return f"{data}\n".encode()
 
     @staticmethod
-    def _line(model: str, text: str, reply: Reply | None = None) -> dict[str, Any]:
+    def _line(model: str, text: str, reply: Reply | None = None, thinking: str = "") -> dict[str, Any]:
         message: dict[str, Any] = {"role": "assistant", "content": text}
+        if thinking:
+            message["thinking"] = thinking
         if reply and reply.tools:
             message["tool_calls"] = [
                 {"function": {"name": tool.name, "arguments": dict(tool.arguments)}} for tool in reply.tools
