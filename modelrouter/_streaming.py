@@ -1,13 +1,14 @@
 """A stream under way: its pieces, what it has used, and the whole answer at its end.
 
 LiteLLM wraps every stream in one more, which makes each chunk anew, counts tokens and logs: two thirds of the time that
-a stream takes. The chunks of the providers in `_DIRECT` are whole without it, so they are read from below it.
+a stream takes. The chunks of some are whole without it (`_whole_below`), so they are read from below it.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import json
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
@@ -19,8 +20,19 @@ from .types import Failure, Kind, Piece, Reply, Request, Target, Thinking, ToolC
 
 __all__ = ["Stream"]
 
-_DIRECT = frozenset(("anthropic", "ollama_chat", "openai"))
-"""Providers whose chunks LiteLLM makes ready before it wraps them."""
+_PROVEN = frozenset(("anthropic", "ollama_chat", "openai"))
+"""Providers for which the tests hold what is read below the wrapper to what is read above it."""
+
+
+@functools.cache
+def _whole_below() -> tuple[type[Any], ...]:
+    """The streams inside LiteLLM's wrapper whose chunks are in OpenAI's form already; the second and the third read
+    lines."""
+    from litellm.llms.anthropic.chat.handler import ModelResponseIterator
+    from litellm.llms.ollama.chat.transformation import OllamaChatCompletionResponseIterator
+    from openai import AsyncStream
+
+    return AsyncStream, ModelResponseIterator, OllamaChatCompletionResponseIterator
 
 
 class _Chunks(Protocol):
@@ -67,8 +79,8 @@ class _Wrapped:
 class _Direct:
     """The chunks that LiteLLM would wrap."""
 
-    def __init__(self, wrapper: Any, litellm_model: str) -> None:
-        self._source = aiter(wrapper.completion_stream)
+    def __init__(self, source: Any, litellm_model: str) -> None:
+        self._source = aiter(source)
         self._litellm_model = litellm_model
         self._kept: list[Any] = []
         self._finish: str | None = None
@@ -85,7 +97,7 @@ class _Direct:
                 raise StopAsyncIteration from None
             raise self._as_litellms(error) from error
         self._kept.append(chunk)
-        for choice in chunk.choices[:1]:
+        for choice in (chunk.choices or ())[:1]:
             self._finish = choice.finish_reason or self._finish
             self._called = self._called or bool(choice.delta and choice.delta.tool_calls)
         return chunk
@@ -146,14 +158,12 @@ class Stream:
         self._request = request
         self._wrapper = wrapper
         self._failed = failed
-        provider = target.litellm_model.partition("/")[0]
-        if provider in ("anthropic", "ollama_chat"):
-            _check_lines(wrapper.completion_stream, provider)
-        self._chunks: _Chunks
-        if quiet and provider in _DIRECT:
-            self._chunks = _Direct(wrapper, target.litellm_model)
-        else:
-            self._chunks = _Wrapped(wrapper)
+        source = wrapper.completion_stream
+        if isinstance(source, _whole_below()[1:]):
+            _check_lines(source, target.provider)
+        proven = target.litellm_model.partition("/")[0] in _PROVEN
+        direct = quiet and proven and isinstance(source, _whole_below())
+        self._chunks: _Chunks = _Direct(source, target.litellm_model) if direct else _Wrapped(wrapper)
         self._thinking = thinking
         self._ready: deque[str] = deque()
         self._texts: list[str] = []
@@ -200,16 +210,18 @@ class Stream:
     def _take(self, chunk: Any) -> None:
         """Keep what a chunk says."""
         self._began = True
-        if not chunk.choices:
+        if not chunk.choices or (delta := chunk.choices[0].delta) is None:
             return
-        delta = chunk.choices[0].delta
         for call in delta.tool_calls or ():
             parts = self._calls.setdefault(call.index or 0, ["", "", ""])
             parts[0] = call.id or parts[0]
-            parts[1] += call.function.name or ""
-            parts[2] += call.function.arguments or ""
-        if self._thinking and (thought := getattr(delta, "reasoning_content", None)):
-            self._ready.append(Thinking(thought))
+            if call.function is not None:
+                parts[1] += call.function.name or ""
+                parts[2] += call.function.arguments or ""
+        if self._thinking:
+            thought = getattr(delta, "reasoning_content", None) or getattr(delta, "reasoning", None)
+            if isinstance(thought, str) and thought:
+                self._ready.append(Thinking(thought))
         if delta.content:
             self._texts.append(delta.content)
             self._ready.append(delta.content)
