@@ -362,6 +362,11 @@ class Books:
         for target in self._told.first_tokens:
             self._expected["llm_time_to_first_token_seconds_count", target.provider, target.label] += 1
 
+    @property
+    def series(self) -> int:
+        """How many values the metrics have."""
+        return sum(len(metric.samples) for metric in self._registry.collect())
+
     def _shown(self) -> dict[tuple[str, ...], float]:
         """The metrics: name and labels -> value."""
         return {
