@@ -70,7 +70,8 @@ def _openai_client() -> type[Any]:
     The original walks through every parameter for names and values to translate, of which chat completions have none,
     and makes typed objects of the answer, of which LiteLLM wants the dictionary: together a fifth of a call.
     """
-    from openai import AsyncOpenAI, AsyncStream, BaseModel
+    import openai
+    from openai import AsyncStream, BaseModel
     from openai.resources.chat import AsyncChat, AsyncCompletions
     from openai.types.chat import ChatCompletionChunk
 
@@ -101,9 +102,9 @@ def _openai_client() -> type[Any]:
         def completions(self) -> Completions:
             return Completions(self._client)
 
-    class Client(AsyncOpenAI):
+    class AsyncOpenAI(openai.AsyncOpenAI):  # the name goes into the header User-Agent
         @functools.cached_property
         def chat(self) -> Chat:
             return Chat(self)
 
-    return Client
+    return AsyncOpenAI

@@ -27,6 +27,8 @@ __all__ = ["AsyncEngine", "Call", "Engine", "current", "takes"]
 class Call:
     """What an engine has to know of a call beyond the request, and what comes of it."""
 
+    lm: Any = None
+    """Whose it is."""
     arguments: dict[str, Any] = field(default_factory=dict)
     """The router's, beside the messages."""
     rollout: Any = None
@@ -74,8 +76,11 @@ class _Base:
 class Engine(_Base):
     def complete(self, request: lm15.Request) -> lm15.Response:
         call = current.get() or Call()
-        with _as_dspy_knows_it(call):
-            return _response(get_router().complete(**self.arguments(request, call)), call)
+        try:
+            with _as_dspy_knows_it(call):
+                return _response(get_router().complete(**self.arguments(request, call)), call)
+        except lm15.ProviderError as error:
+            return _silent(error, request)
 
     def stream(self, request: lm15.Request) -> Iterator[Any]:
         call = current.get() or Call()
@@ -95,8 +100,11 @@ class Engine(_Base):
 class AsyncEngine(_Base):
     async def complete(self, request: lm15.Request) -> lm15.Response:
         call = current.get() or Call()
-        with _as_dspy_knows_it(call):
-            return _response(await get_router().acomplete(**self.arguments(request, call)), call)
+        try:
+            with _as_dspy_knows_it(call):
+                return _response(await get_router().acomplete(**self.arguments(request, call)), call)
+        except lm15.ProviderError as error:
+            return _silent(error, request)
 
     async def stream(self, request: lm15.Request) -> AsyncIterator[Any]:
         call = current.get() or Call()
@@ -179,7 +187,19 @@ def _response(answer: Completion, call: Call) -> lm15.Response:
     call.attempts += answer.attempts
     response = lm15.response_from_openai_chat(answer.body or _body(answer), model=answer.litellm_model)
     usage = lm15.Usage() if answer.cached else response.usage  # as with DSPy's own cache: nothing was used
-    return replace(response, model=answer.litellm_model, usage=usage)
+    message = replace(response.message, parts=(*response.message.parts, *_citations(answer.body)))
+    return replace(response, model=answer.litellm_model, usage=usage, message=message)
+
+
+def _citations(body: Mapping[str, Any] | None) -> Iterator[Any]:
+    """What LiteLLM tells of Claude's sources, for which OpenAI's form has no place."""
+    for choice in (body or {}).get("choices", ())[:1]:
+        groups = (choice["message"].get("provider_specific_fields") or {}).get("citations") or ()
+        for each in (each for group in groups for each in (group if isinstance(group, list) else [group])):
+            text = each.get("cited_text") or each.get("text") or each.get("supported_text") or None
+            title, url = each.get("document_title") or each.get("title") or None, each.get("url") or None
+            if text or title or url:
+                yield lm15.CitationPart(text=text, title=title, url=url)
 
 
 def _body(answer: Completion) -> dict[str, Any]:
@@ -201,7 +221,8 @@ def _body(answer: Completion) -> dict[str, Any]:
 
 
 _THINKING, _TEXT, _TOOLS = range(3)
-"""Where the parts of a streamed answer stand in it; each tool call has its own place, from the last on."""
+"""Where the parts of a streamed answer stand in it; each tool call, and each citation, has its own place, from the last
+on."""
 
 
 def _event(piece: str) -> Any:
@@ -220,6 +241,10 @@ def _rest(response: lm15.Response, *, thought: bool) -> Iterator[Any]:
             case lm15.ToolCallPart():
                 text = json.dumps(part.input)
                 yield lm15.StreamDeltaEvent(lm15.ToolCallDelta(text, part_index=tools, id=part.id, name=part.name))
+                tools += 1
+            case lm15.CitationPart():
+                delta = lm15.CitationDelta(text=part.text, title=part.title, url=part.url, part_index=tools)
+                yield lm15.StreamDeltaEvent(delta)
                 tools += 1
     yield lm15.StreamEndEvent(response.finish_reason, response.usage, response.provider_data)
 
@@ -255,10 +280,27 @@ def _as_dspy_knows_it(call: Call) -> Iterator[None]:
         raise _translated(failure) from failure
 
 
+def _silent(error: lm15.ProviderError, request: lm15.Request) -> lm15.Response:
+    """An answer without words, where all that is wrong with a call is that no model has said anything: DSPy asks once
+    more then, for JSON. Raises any other error again."""
+    failure = error.__cause__
+    if not isinstance(failure, CallFailed) or _decisive(failure).error_kind is not Kind.EMPTY_RESPONSE:
+        raise error
+    return lm15.Response(
+        id=None,
+        model=request.model,
+        message=lm15.Message.assistant(""),
+        finish_reason="stop",
+        usage=lm15.Usage(),
+    )
+
+
 def _translated(failure: ModelRouterError) -> Exception:
     if isinstance(failure, CallFailed):
         decisive = _decisive(failure)
         known = _ERRORS.get(decisive.error_kind) if decisive.error_kind is not None else None
+        if decisive.error_kind is Kind.UNSUPPORTED and decisive.status is not None:
+            known = lm15.InvalidRequestError  # a provider's word about a parameter, and not the catalog's about a model
         error = (known or lm15.ProviderError)(
             provider=decisive.provider, status=decisive.status, retry_after=decisive.retry_after
         )

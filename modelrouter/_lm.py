@@ -12,12 +12,38 @@ from dspy.clients.base_lm import LM_CLASS_STATE_KEY
 from . import _litellm as door
 from . import tracking
 from ._engine import AsyncEngine, Call, Engine, current, takes
+from .errors import InvalidRequest
 from .pricing import row_of
 from .request import KNOWN, Ask, build
 from .router import get_router
 from .types import Target
 
 __all__ = ["RouterLM"]
+
+
+class _Direct:
+    """`forward` or `aforward`, called by itself, with all that `__call__` knows. To DSPy it has to look untouched: it
+    takes an LM whose `forward` is another one for its own engine."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def __get__(self, lm: RouterLM | None, owner: type[RouterLM]) -> Any:
+        original = getattr(dspy.LM, self._name)
+        if lm is None:
+            return original
+        if (call := current.get()) is not None and call.lm is lm:
+            return original.__get__(lm)
+
+        def forward(prompt: Any = None, messages: Any = None, **kwargs: Any) -> Any:
+            with lm._calling(kwargs) as kept:
+                return original(lm, prompt, messages, **kept)
+
+        async def aforward(prompt: Any = None, messages: Any = None, **kwargs: Any) -> Any:
+            with lm._calling(kwargs) as kept:
+                return await original(lm, prompt, messages, **kept)
+
+        return aforward if self._name == "aforward" else forward
 
 
 class RouterLM(dspy.LM):  # type: ignore[misc]  # DSPy has no types
@@ -89,6 +115,9 @@ class RouterLM(dspy.LM):  # type: ignore[misc]  # DSPy has no types
             kwargs.pop("rollout_id", None)
         return kwargs
 
+    forward = _Direct("forward")
+    aforward = _Direct("aforward")
+
     def __call__(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
         with self._calling(kwargs) as kept:
             return super().__call__(prompt, messages=messages, **kept)
@@ -101,9 +130,11 @@ class RouterLM(dspy.LM):  # type: ignore[misc]  # DSPy has no types
     def _calling(self, kwargs: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """A call under way: puts aside what DSPy does not hand on to an engine; what remains is DSPy's."""
         limits, beside, kept = _split(kwargs)
+        put_later, beside_later, _ = _split(self.kwargs)
         cache = kept.get("cache", None if self.cache is True else self.cache)
         rollout = kept.get("rollout_id", self.kwargs.get("rollout_id"))
-        call = Call({"cache": cache, **self._limits, **limits, **self._beside, **beside}, rollout)
+        limits = {**self._limits, **put_later, **limits}
+        call = Call(self, {"cache": cache, **limits, **self._beside, **beside_later, **beside}, rollout)
         token = current.set(call)
         try:
             if dspy.settings.usage_tracker is None:
@@ -129,6 +160,7 @@ class RouterLM(dspy.LM):  # type: ignore[misc]  # DSPy has no types
             entry["response_model"] = answers[-1].litellm_model
             entry["cached"] = all(answer.cached for answer in answers)
             entry["fallback"] = any(answer.fallback for answer in answers)
+        if call is not None and call.attempts:
             entry["attempts"] = tuple(call.attempts)
         super().update_history(entry)
 
@@ -170,6 +202,7 @@ class RouterLM(dspy.LM):  # type: ignore[misc]  # DSPy has no types
             **self._limits,
             **self._beside,
             **self.kwargs,
+            **{name: getattr(self, name) or None for name in ("finetuning_model", "launch_kwargs", "train_kwargs")},
         }
         return {name: value for name, value in state.items() if value is not None and name != "extra_headers"}
 
@@ -194,7 +227,7 @@ _DSPYS = frozenset(
 _NO_PARAMETERS = frozenset(
     """
     cache rollout_id n num_generations prompt_cache request callbacks history model_type use_developer_role provider
-    finetuning_model launch_kwargs train_kwargs engine async_engine
+    finetuning_model launch_kwargs train_kwargs
     """.split()
 )
 """What DSPy takes for itself."""
@@ -209,7 +242,10 @@ def _split(kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], d
 
 
 def _check(overrides: Mapping[str, Any]) -> None:
-    """Refuse a misspelt override now, as a call would."""
+    """Refuse a misspelt override now, as a call would, and what cannot be another's."""
+    for name, ours in {"engine": None, "async_engine": None, "model_type": "chat"}.items():
+        if overrides.get(name) not in (None, ours):
+            raise InvalidRequest(f"{name}= cannot be chosen: the router asks, and in its provider's form for chat.")
     build(
         Ask(
             "-",

@@ -51,6 +51,9 @@ _OURS: Mapping[str, str] = {
     "custom_llm_provider": "name the provider in the model string, such as 'openai/gpt-4'",
 }
 
+_AS_IT_IS = {"stream": False, "drop_params": True}
+"""What asks for nothing else than a call is; and so does None, for any parameter."""
+
 _ROLES = frozenset(("system", "developer", "user", "assistant", "tool", "function"))
 
 
@@ -135,9 +138,11 @@ def _seconds(name: str, value: Any) -> None:
 
 def _params(params: Mapping[str, Any]) -> Mapping[str, Any]:
     for name, value in params.items():
+        if value is _AS_IT_IS.get(name):
+            continue
         if name in _OURS:
             raise InvalidRequest(f"{name}= is not a parameter of a call: {_OURS[name]}.")
-        if name == "n" and value not in (None, 1):
+        if name == "n" and value != 1:
             raise InvalidRequest(f"n={value!r}: one call gives one answer. Call in a loop for more of them.")
         if name not in KNOWN and name not in _OTHERS and (meant := nearest(name, KNOWN - _OURS.keys(), cutoff=0.8)):
             raise InvalidRequest(
@@ -145,7 +150,7 @@ def _params(params: Mapping[str, Any]) -> Mapping[str, Any]:
                 "  If it is one of the provider's own, put it into 'params' of the model in the catalog."
             )
     # None is LiteLLM's own default for each of them; left out, equal calls are equal.
-    given = {name: value for name, value in params.items() if value is not None and name != "n"}
+    given = {name: value for name, value in params.items() if value is not None and name not in ("n", *_OURS)}
     return given or nothing()
 
 

@@ -129,6 +129,13 @@ def make(kind: Kind, server: ScriptedServer, **settings: Any) -> dspy.LM:
     return dspy.LM(f"openai/{MODEL}", engine="litellm", **plain | settings)
 
 
+def claude(kind: Kind, server: ScriptedServer) -> dspy.LM:
+    if kind == "ours":
+        return get_lm("claude")
+    plain = {"api_base": server.anthropic_base, "api_key": CANARY, "num_retries": 0}
+    return dspy.LM("anthropic/claude-sonnet-4-5", engine="litellm", **plain)
+
+
 # -- side by side
 
 
@@ -395,20 +402,72 @@ class Thinking(dspy.Signature):  # type: ignore[misc]
 @pytest.mark.usefixtures("swept")
 def test_reasoning_is_streamed_as_it_comes(kind: Kind, server: ScriptedServer) -> None:
     server.script("claude-sonnet-4-5", replace(chat(answer="seven is it"), thoughts=("3 ", "and ", "4")))
-    plain = {"api_base": server.anthropic_base, "api_key": CANARY, "num_retries": 0}
-    lm = get_lm("claude") if kind == "ours" else dspy.LM("anthropic/claude-sonnet-4-5", engine="litellm", **plain)
     listeners = [dspy.streaming.StreamListener(signature_field_name=name) for name in ("reasoning", "answer")]
 
     async def run() -> list[Any]:
         streamed = dspy.streamify(dspy.Predict(Thinking), stream_listeners=listeners)
         return [piece async for piece in streamed(question="?")]
 
-    with dspy.context(lm=lm):
+    with dspy.context(lm=claude(kind, server)):
         *pieces, last = asyncio.run(run())
     assert (str(last.reasoning), last.answer) == ("3 and 4", "seven is it")
     chunks = [(piece.signature_field_name, piece.chunk) for piece in pieces]
     assert [chunk for name, chunk in chunks if name == "reasoning"][:3] == ["3 ", "and ", "4"]
     assert "".join(chunk for name, chunk in chunks if name == "answer") == "seven is it"
+
+
+@both
+def test_forward_by_itself_takes_what_a_call_takes(kind: Kind, server: ScriptedServer, swept: None) -> None:
+    server.script(MODEL, *(Reply(text) for text in "abc"))
+    lm = make(kind, server, cache=False)
+    answers = [lm.forward("hi", timeout=3), asyncio.run(lm.aforward("hi")), lm.forward("hi", min_p=0.1)]
+    assert [answer.choices[0].message.content for answer in answers] == ["a", "b", "c"]
+    assert server.requests()[-1].body["min_p"] == 0.1
+
+
+@both
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_after_silence_a_program_asks_for_json(
+    kind: Kind, lm: dspy.LM, server: ScriptedServer, asynchronous: bool
+) -> None:
+    server.script(MODEL, Reply(""), Reply('{"answer": "Paris"}'))
+    predict = dspy.Predict("question -> answer")
+    with dspy.context(lm=lm):
+        found = asyncio.run(predict.acall(question="?")) if asynchronous else predict(question="?")
+    assert (found.answer, server.count()) == ("Paris", 2)
+
+
+@both
+def test_claudes_citations(kind: Kind, server: ScriptedServer, swept: None) -> None:
+    citation = {"type": "char_location", "cited_text": "The sky is blue", "document_index": 0, "document_title": "Sky"}
+    content = [{"type": "text", "text": "It is "}, {"type": "text", "text": "blue", "citations": [citation]}]
+    usage = {"input_tokens": 10, "output_tokens": 5}
+    body = {"id": "m", "type": "message", "role": "assistant", "model": "claude-sonnet-4-5", "content": content}
+    server.script("claude-sonnet-4-5", Fault(200, body=body | {"stop_reason": "end_turn", "usage": usage}))
+    [output] = claude(kind, server)("?")
+    assert output["text"] == "It is blue"
+    assert [(each.get("text") or each["cited_text"]) for each in output["citations"]] == ["The sky is blue"]
+
+
+@pytest.mark.parametrize("name", ["engine", "async_engine", "model_type"])
+def test_what_cannot_be_chosen_is_refused(name: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"{name}= cannot be chosen"):
+        get_lm(**{name: "responses"})
+
+
+@pytest.mark.parametrize("nothing", [{"api_key": None}, {"base_url": None}, {"stream": False}, {"drop_params": True}])
+def test_what_asks_for_nothing_else_is_taken(nothing: dict[str, Any], server: ScriptedServer) -> None:
+    server.script(MODEL, Reply("yes"))
+    assert get_lm(cache=False, **nothing)("hi", **nothing) == ["yes"]
+    assert server.requests()[0].body.keys() == {"model", "messages", "max_tokens"}
+
+
+def test_settings_may_be_put_into_kwargs_later(server: ScriptedServer) -> None:
+    server.script(MODEL, Reply("yes"))
+    lm = get_lm(cache=False)
+    lm.kwargs["extra_headers"] = {"X-Team": "blue"}
+    lm("hi")
+    assert server.requests()[0].headers["x-team"] == "blue"
 
 
 @both
@@ -857,7 +916,6 @@ KINDS = {
     "unsupported": dspy.LMUnsupportedFeatureError,
     "context_window": dspy.ContextWindowExceededError,
     "content_policy": dspy.LMInvalidRequestError,
-    "empty_response": dspy.LMProviderError,
     "max_tokens": dspy.LMProviderError,
     "bad_request": dspy.LMInvalidRequestError,
 }
