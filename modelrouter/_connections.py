@@ -65,15 +65,15 @@ async def client(arguments: Mapping[str, Any]) -> dict[str, Any]:
 
 @functools.cache
 def _openai_client() -> type[Any]:
-    """OpenAI's asynchronous client, whose chat completions are sent and read as they are.
+    """OpenAI's asynchronous client, whose chat completions are sent as they are.
 
-    The original walks through every parameter for names and values to translate, of which chat completions have none,
-    and makes typed objects of the answer, of which LiteLLM wants the dictionary: together a fifth of a call.
+    The original walks through every parameter for names and values to translate, of which chat completions have none:
+    an eighth of a call.
     """
     import openai
-    from openai import AsyncStream, BaseModel
+    from openai import AsyncStream
     from openai.resources.chat import AsyncChat, AsyncCompletions
-    from openai.types.chat import ChatCompletionChunk
+    from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
     class Completions(AsyncCompletions):
         async def create(  # type: ignore[override] # the same in fewer words
@@ -92,7 +92,7 @@ def _openai_client() -> type[Any]:
                 "/chat/completions",
                 body=body | {"stream": True} if stream else body,
                 options={name: value for name, value in given.items() if value is not None},
-                cast_to=BaseModel,
+                cast_to=ChatCompletion,
                 stream=stream,
                 stream_cls=AsyncStream[ChatCompletionChunk],
             )

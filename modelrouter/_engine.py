@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, replace
+from decimal import Decimal
 from typing import Any
 
 from dspy import lm15
@@ -18,7 +19,7 @@ from . import _litellm as door
 from .errors import CallFailed, ConfigurationError, ModelRouterError
 from .request import Ask
 from .router import get_router
-from .types import Attempt, Completion, Kind, Request, Target, Thinking
+from .types import Attempt, Completion, Kind, Request, Target, Thinking, Usage
 
 __all__ = ["AsyncEngine", "Call", "Engine", "current", "takes"]
 
@@ -35,6 +36,8 @@ class Call:
     candidate: int = 0
     """Of ``n``: DSPy asks once for each, with the same request."""
     answers: list[Completion] = field(default_factory=list)
+    costs: list[Decimal | None] = field(default_factory=list)
+    """US dollars, of each of the answers and of those without words; None: not known."""
     attempts: list[Attempt] = field(default_factory=list)
 
 
@@ -80,7 +83,7 @@ class Engine(_Base):
             with _as_dspy_knows_it(call):
                 return _response(get_router().complete(**self.arguments(request, call)), call)
         except lm15.ProviderError as error:
-            return _silent(error, request)
+            return _silent(error, request, call)
 
     def stream(self, request: lm15.Request) -> Iterator[Any]:
         call = current.get() or Call()
@@ -104,7 +107,7 @@ class AsyncEngine(_Base):
             with _as_dspy_knows_it(call):
                 return _response(await get_router().acomplete(**self.arguments(request, call)), call)
         except lm15.ProviderError as error:
-            return _silent(error, request)
+            return _silent(error, request, call)
 
     async def stream(self, request: lm15.Request) -> AsyncIterator[Any]:
         call = current.get() or Call()
@@ -184,6 +187,7 @@ def _parts(messages: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 def _response(answer: Completion, call: Call) -> lm15.Response:
     call.answers.append(answer)
+    call.costs.append(answer.cost_usd)
     call.attempts += answer.attempts
     response = lm15.response_from_openai_chat(answer.body or _body(answer), model=answer.litellm_model)
     usage = lm15.Usage() if answer.cached else response.usage  # as with DSPy's own cache: nothing was used
@@ -194,12 +198,18 @@ def _response(answer: Completion, call: Call) -> lm15.Response:
 def _citations(body: Mapping[str, Any] | None) -> Iterator[Any]:
     """What LiteLLM tells of Claude's sources, for which OpenAI's form has no place."""
     for choice in (body or {}).get("choices", ())[:1]:
-        groups = (choice["message"].get("provider_specific_fields") or {}).get("citations") or ()
-        for each in (each for group in groups for each in (group if isinstance(group, list) else [group])):
-            text = each.get("cited_text") or each.get("text") or each.get("supported_text") or None
-            title, url = each.get("document_title") or each.get("title") or None, each.get("url") or None
-            if text or title or url:
-                yield lm15.CitationPart(text=text, title=title, url=url)
+        groups = (choice["message"].get("provider_specific_fields") or {}).get("citations")
+        # Other servers may say anything by this name.
+        for each in _flat(groups) if isinstance(groups, list) else ():
+            text = each.get("cited_text") or each.get("text") or each.get("supported_text")
+            said = {"text": text, "title": each.get("document_title") or each.get("title"), "url": each.get("url")}
+            if words := {name: value for name, value in said.items() if isinstance(value, str) and value}:
+                yield lm15.CitationPart(**words)
+
+
+def _flat(groups: list[Any]) -> Iterator[Mapping[str, Any]]:
+    for group in groups:
+        yield from (each for each in (group if isinstance(group, list) else [group]) if isinstance(each, Mapping))
 
 
 def _body(answer: Completion) -> dict[str, Any]:
@@ -280,19 +290,26 @@ def _as_dspy_knows_it(call: Call) -> Iterator[None]:
         raise _translated(failure) from failure
 
 
-def _silent(error: lm15.ProviderError, request: lm15.Request) -> lm15.Response:
+def _silent(error: lm15.ProviderError, request: lm15.Request, call: Call) -> lm15.Response:
     """An answer without words, where all that is wrong with a call is that no model has said anything: DSPy asks once
     more then, for JSON. Raises any other error again."""
     failure = error.__cause__
-    if not isinstance(failure, CallFailed) or _decisive(failure).error_kind is not Kind.EMPTY_RESPONSE:
+    failed = [each for each in failure.attempts if each.outcome == "error"] if isinstance(failure, CallFailed) else []
+    if not failed or any(each.error_kind is not Kind.EMPTY_RESPONSE for each in failed):
         raise error
+    used, costs = [each.usage or Usage() for each in failed], [each.cost_usd for each in failed]
+    call.costs.append(None if None in costs else sum((cost for cost in costs if cost is not None), Decimal(0)))
+    input_tokens, output_tokens = (sum(getattr(each, name) for each in used) for name in _COUNTED)
     return lm15.Response(
         id=None,
         model=request.model,
         message=lm15.Message.assistant(""),
         finish_reason="stop",
-        usage=lm15.Usage(),
+        usage=lm15.Usage(input_tokens=input_tokens, output_tokens=output_tokens),
     )
+
+
+_COUNTED = ("input_tokens", "output_tokens")
 
 
 def _translated(failure: ModelRouterError) -> Exception:

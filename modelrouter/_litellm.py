@@ -174,7 +174,7 @@ async def aopen(
             target,
             request,
             chunks,
-            quiet=bool(quiet),
+            quiet="litellm_logging_obj" in quiet,
             thinking=thinking,
             failed=lambda error: _failure(error, target, key),
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, ClassVar
 
 import dspy
@@ -21,6 +22,10 @@ from .types import Target
 __all__ = ["RouterLM"]
 
 
+_MAY_HOLD_KEYS = frozenset(("api_key", "extra_headers"))
+"""Settings that are not saved with a program."""
+
+
 class _Direct:
     """`forward` or `aforward`, called by itself, with all that `__call__` knows. To DSPy it has to look untouched: it
     takes an LM whose `forward` is another one for its own engine."""
@@ -35,15 +40,17 @@ class _Direct:
         if (call := current.get()) is not None and call.lm is lm:
             return original.__get__(lm)
 
-        def forward(prompt: Any = None, messages: Any = None, **kwargs: Any) -> Any:
-            with lm._calling(kwargs) as kept:
-                return original(lm, prompt, messages, **kept)
+        return partial(_aforward if self._name == "aforward" else _forward, lm)
 
-        async def aforward(prompt: Any = None, messages: Any = None, **kwargs: Any) -> Any:
-            with lm._calling(kwargs) as kept:
-                return await original(lm, prompt, messages, **kept)
 
-        return aforward if self._name == "aforward" else forward
+def _forward(lm: RouterLM, prompt: Any = None, messages: Any = None, **kwargs: Any) -> Any:
+    with lm._calling(kwargs) as kept:
+        return dspy.LM.forward(lm, prompt, messages, **kept)
+
+
+async def _aforward(lm: RouterLM, prompt: Any = None, messages: Any = None, **kwargs: Any) -> Any:
+    with lm._calling(kwargs) as kept:
+        return await dspy.LM.aforward(lm, prompt, messages, **kept)
 
 
 class RouterLM(dspy.LM):  # type: ignore[misc]  # DSPy has no types
@@ -153,13 +160,14 @@ class RouterLM(dspy.LM):  # type: ignore[misc]  # DSPy has no types
         call = current.get()
         if call is not None and call.answers:
             answers = call.answers
-            costs = [answer.cost_usd for answer in answers]
-            entry["cost"] = None if None in costs else float(sum(cost for cost in costs if cost is not None))
-            if entry["cost"] is not None:
-                entry.pop("cost_details", None)
             entry["response_model"] = answers[-1].litellm_model
             entry["cached"] = all(answer.cached for answer in answers)
             entry["fallback"] = any(answer.fallback for answer in answers)
+        if call is not None and call.costs:
+            costs = call.costs
+            entry["cost"] = None if None in costs else float(sum(cost for cost in costs if cost is not None))
+            if entry["cost"] is not None:
+                entry.pop("cost_details", None)
         if call is not None and call.attempts:
             entry["attempts"] = tuple(call.attempts)
         super().update_history(entry)
@@ -202,9 +210,9 @@ class RouterLM(dspy.LM):  # type: ignore[misc]  # DSPy has no types
             **self._limits,
             **self._beside,
             **self.kwargs,
-            **{name: getattr(self, name) or None for name in ("finetuning_model", "launch_kwargs", "train_kwargs")},
+            "finetuning_model": self.finetuning_model,
         }
-        return {name: value for name, value in state.items() if value is not None and name != "extra_headers"}
+        return {name: value for name, value in state.items() if value is not None and name not in _MAY_HOLD_KEYS}
 
     @classmethod
     def load_state(cls, state: dict[str, Any], **_: Any) -> RouterLM:

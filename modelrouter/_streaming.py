@@ -42,7 +42,7 @@ class _Chunks(Protocol):
         """The next one. Raises StopAsyncIteration after the last, and else LiteLLM's exceptions."""
 
     def finish(self) -> str | None:
-        """Why the answer ended; None: it has not."""
+        """Why the answer ended, in the provider's word; None: it has not."""
 
     def said(self) -> Iterable[Any]:
         """The chunks in which the provider may have counted tokens."""
@@ -84,11 +84,10 @@ class _Direct:
         self._litellm_model = litellm_model
         self._kept: list[Any] = []
         self._finish: str | None = None
-        self._called = False
 
     async def next(self) -> Any:
         try:
-            while isinstance(chunk := await anext(self._source), dict):
+            while (chunk := await anext(self._source)) is None or isinstance(chunk, dict):
                 pass  # a line that says nothing
         except StopAsyncIteration:
             raise
@@ -98,8 +97,10 @@ class _Direct:
             raise self._as_litellms(error) from error
         self._kept.append(chunk)
         for choice in (chunk.choices or ())[:1]:
-            self._finish = choice.finish_reason or self._finish
-            self._called = self._called or bool(choice.delta and choice.delta.tool_calls)
+            if isinstance(choice.finish_reason, str):
+                self._finish = choice.finish_reason or self._finish
+        if self._finish == "error":  # of proxies, whose own provider went away
+            raise self._as_litellms(ValueError("the server said that its answer ended in an error"))
         return chunk
 
     def _as_litellms(self, error: Exception) -> Exception:
@@ -118,26 +119,36 @@ class _Direct:
         return made
 
     def finish(self) -> str | None:
-        from litellm.litellm_core_utils.core_helpers import map_finish_reason
-
-        if self._finish is None:
-            return None
-        finish: str = map_finish_reason(self._finish)
-        return "tool_calls" if finish == "stop" and self._called else finish
+        return self._finish
 
     def said(self) -> Iterable[Any]:
         return self._kept
 
     def whole(self) -> Any:
         import litellm
-        from litellm import ModelResponseStream
 
-        return litellm.stream_chunk_builder(
-            [
-                chunk if isinstance(chunk, ModelResponseStream) else ModelResponseStream(**chunk.model_dump())
-                for chunk in self._kept
-            ]
-        )
+        return litellm.stream_chunk_builder(list(map(_typed, self._kept)))
+
+
+def _typed(chunk: Any) -> Any:
+    """A chunk of OpenAI's client in LiteLLM's type, without what that type does not take."""
+    from litellm import ModelResponseStream
+
+    if isinstance(chunk, ModelResponseStream):
+        return chunk
+    said = chunk.model_dump(warnings=False)
+    for name, kind in (("created", int), ("usage", dict)):
+        if not isinstance(said.get(name), kind):
+            said.pop(name, None)
+    for choice in said["choices"] or ():
+        delta = choice["delta"] = choice.get("delta") or {}
+        delta["role"] = "assistant"
+        if not isinstance(delta.get("content"), str):
+            delta["content"] = None
+        delta["tool_calls"] = [call for call in delta.get("tool_calls") or () if call.get("function")] or None
+        for call in delta["tool_calls"] or ():
+            call["function"]["arguments"] = _text(call["function"].get("arguments"))
+    return ModelResponseStream(**said)
 
 
 class Stream:
@@ -160,31 +171,33 @@ class Stream:
         self._failed = failed
         source = wrapper.completion_stream
         if isinstance(source, _whole_below()[1:]):
-            _check_lines(source, target.provider)
+            _check_lines(source, of_events=isinstance(source, _whole_below()[1]))
         proven = target.litellm_model.partition("/")[0] in _PROVEN
         direct = quiet and proven and isinstance(source, _whole_below())
         self._chunks: _Chunks = _Direct(source, target.litellm_model) if direct else _Wrapped(wrapper)
         self._thinking = thinking
         self._ready: deque[str] = deque()
         self._texts: list[str] = []
-        self._calls: dict[int, list[str]] = {}
+        self._thoughts: list[str] = []
+        self._refused = False
+        self._calls = _Calls()
         self._began = False
 
     async def next(self, within: float) -> Piece | Reply | Failure:
         """The next piece, the whole answer after the last one, or why it broke. Closed, but after a piece."""
         try:
-            async with asyncio.timeout(within):
-                while not self._ready:
-                    self._take(await self._chunks.next())
-        except StopAsyncIteration:
-            await self.close()
-            return self._whole()
+            try:
+                async with asyncio.timeout(within):
+                    while not self._ready:
+                        self._take(await self._chunks.next())
+                return Piece(self._ready.popleft(), self)
+            except StopAsyncIteration:
+                await self.close()
+                return self._whole()
         except TimeoutError:
             failure = Failure(Kind.TIMEOUT, f"timeout after {within:.3g} s", raised="TimeoutError")
         except Exception as error:  # noqa: BLE001 - providers' clients raise whatever they like; all of it is a failure
             failure = self._failed(error)
-        else:
-            return Piece(self._ready.popleft(), self)
         await self.close()
         usage = self.used() if self._began else None
         return replace(failure, usage=usage, estimated=usage is not None)
@@ -201,34 +214,30 @@ class Stream:
 
         model = self._target.litellm_model
         known = self._said() or Usage()
-        written = token_counter(
-            model=model, text="".join(self._texts) + "".join(call[2] for call in self._calls.values())
-        )
+        thoughts, texts = "".join(self._thoughts), "".join(self._texts)
+        written = token_counter(model=model, text=f"{thoughts}{texts}{self._calls.text}")
         prompt = known.input_tokens or token_counter(model=model, messages=[dict(m) for m in self._request.messages])
         return replace(known, input_tokens=prompt, output_tokens=max(known.output_tokens, written))
 
     def _take(self, chunk: Any) -> None:
-        """Keep what a chunk says."""
+        """Keep what a chunk says. Servers of OpenAI's form leave things out, and put others in."""
         self._began = True
         if not chunk.choices or (delta := chunk.choices[0].delta) is None:
             return
-        for call in delta.tool_calls or ():
-            parts = self._calls.setdefault(call.index or 0, ["", "", ""])
-            parts[0] = call.id or parts[0]
-            if call.function is not None:
-                parts[1] += call.function.name or ""
-                parts[2] += call.function.arguments or ""
-        if self._thinking:
-            thought = getattr(delta, "reasoning_content", None) or getattr(delta, "reasoning", None)
-            if isinstance(thought, str) and thought:
+        self._calls.take(delta)
+        self._refused = self._refused or bool(getattr(delta, "refusal", None))
+        thought = getattr(delta, "reasoning_content", None) or getattr(delta, "reasoning", None)
+        if isinstance(thought, str) and thought:
+            self._thoughts.append(thought)
+            if self._thinking:
                 self._ready.append(Thinking(thought))
-        if delta.content:
+        if isinstance(delta.content, str) and delta.content:
             self._texts.append(delta.content)
             self._ready.append(delta.content)
 
     def _said(self) -> Usage | None:
         """What the provider itself has counted so far."""
-        counts = [count for chunk in self._chunks.said() if (count := usage_of(getattr(chunk, "usage", None)))]
+        counts = [count for chunk in self._chunks.said() if (count := _counted(chunk)) is not None]
         if not counts:
             return None
         return Usage(*(max(getattr(count, field.name) for count in counts) for field in fields(Usage)))
@@ -241,10 +250,73 @@ class Stream:
         return Reply(
             text="".join(self._texts),
             usage=self._said(),
-            finish_reason=finish,
-            tool_calls=tuple(ToolCall(*parts) for _, parts in sorted(self._calls.items())),
+            finish_reason="content_filter" if self._refused and not self._texts else finish,
+            tool_calls=self._calls.whole(),
             response=self._chunks.whole,
         )
+
+
+def _text(arguments: Any) -> str:
+    """Of a tool call; some servers send an object."""
+    if arguments is None or isinstance(arguments, str):
+        return arguments or ""
+    return json.dumps(arguments)
+
+
+class _Calls:
+    """The tool calls of a stream, gathered whole."""
+
+    def __init__(self) -> None:
+        self._calls: list[list[str]] = []
+        """Of each its id, name and arguments."""
+        self._places: dict[object, list[str]] = {}
+
+    @property
+    def text(self) -> str:
+        return "".join(arguments for _, _, arguments in self._calls)
+
+    def take(self, delta: Any) -> None:
+        for position, call in enumerate(delta.tool_calls or ()):
+            # Some servers count no index, and some begin another call at the same one.
+            index = getattr(call, "index", None)
+            parts = self._at(position if index is None else index, call.id or "")
+            function, custom = getattr(call, "function", None), getattr(call, "custom", None)
+            if function is not None:
+                self._add(parts, function.name, function.arguments)
+            elif custom is not None:
+                said = custom if isinstance(custom, dict) else vars(custom)
+                self._add(parts, said.get("name"), said.get("input"))
+        if (older := getattr(delta, "function_call", None)) is not None:
+            self._add(self._at("function_call", ""), older.name, older.arguments)
+
+    def _at(self, place: object, id_: str) -> list[str]:
+        parts = self._places.get(place)
+        if parts is None or (id_ and parts[0] and parts[0] != id_):
+            parts = self._places[place] = ["", "", ""]
+            self._calls.append(parts)
+        parts[0] = parts[0] or id_
+        return parts
+
+    @staticmethod
+    def _add(parts: list[str], name: str | None, arguments: Any) -> None:
+        parts[1] += name or ""
+        parts[2] += _text(arguments)
+
+    def whole(self) -> tuple[ToolCall, ...]:
+        return tuple(ToolCall(*parts) for parts in self._calls)
+
+
+def _counted(chunk: Any) -> Usage | None:
+    """A chunk's count of tokens. LiteLLM's type knows by which names the servers of OpenAI's form count."""
+    import litellm
+
+    usage = getattr(chunk, "usage", None)
+    if usage is not None and not isinstance(usage, litellm.Usage):
+        try:
+            usage = litellm.Usage(**usage.model_dump())
+        except (AttributeError, TypeError, ValueError):
+            return None
+    return usage_of(usage)
 
 
 def _is_cut(error: Exception) -> bool:
@@ -254,14 +326,14 @@ def _is_cut(error: Exception) -> bool:
     return isinstance(error, httpx.ReadError | httpx.RemoteProtocolError)
 
 
-def _check_lines(source: Any, provider: str) -> None:
+def _check_lines(source: Any, *, of_events: bool) -> None:
     """Have a stream fail at a line that is not JSON: LiteLLM skips one of Ollama's, and after one of Anthropic's takes
     nothing more until the stream ends. Ollama's own errors, which it cannot read, are raised too."""
 
     async def checked(lines: AsyncGenerator[str, None]) -> AsyncIterator[str]:
         async with contextlib.aclosing(lines):  # an exception would keep them open for as long as its traceback lives
             async for line in lines:
-                if provider == "anthropic":
+                if of_events:
                     if line.startswith("data:"):
                         _parsed(line.removeprefix("data:"))
                 elif line.strip() and (error := _parsed(line).get("error")):

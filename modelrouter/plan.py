@@ -413,9 +413,7 @@ def _try(
         asking = Open(target, request, within, job.thinking) if job.stream else Call(target, request, within)
         outcome = yield from course.step(asking)
         if isinstance(outcome, Piece):
-            first_token = course.now - began
-            yield from course.tell(FirstToken(target, first_token))
-            outcome, text = yield from _hand_on(course, outcome, gap=limit)
+            outcome, text, first_token = yield from _hand_on(course, target, outcome, began=began, gap=limit)
         failure, parsed = _judge(outcome, request)
         attempt = course.attempt(target, began, outcome, failure)
         yield from course.tell(attempt)
@@ -461,16 +459,21 @@ def _keep(
 
 
 def _hand_on(
-    course: _Course, outcome: Any, *, gap: float
-) -> Generator[Effect, tuple[Any, float], tuple[Reply | Failure | Interrupted, str]]:
-    """Emit a stream's pieces, with at most `gap` seconds between two of them: how it ended, and its text so far.
+    course: _Course, target: Target, outcome: Any, *, began: float, gap: float
+) -> Generator[Effect, tuple[Any, float], tuple[Reply | Failure | Interrupted, str, float | None]]:
+    """Emit a stream's pieces, with at most `gap` seconds between two of them: how it ended, its text so far, and the
+    seconds until the first of it.
 
     Nobody else is asked from here on, however it ends: two models' words are never mixed.
     """
     texts: list[str] = []
+    first_token = None
     while isinstance(outcome, Piece):
         piece = outcome
         if not isinstance(piece.text, Thinking):
+            if first_token is None:
+                first_token = course.now - began
+                yield from course.tell(FirstToken(target, first_token))
             texts.append(piece.text)
         outcome = yield from course.step(Emit(piece.text))
         if not isinstance(outcome, Interrupted):
@@ -479,7 +482,7 @@ def _hand_on(
             usage = yield from course.step(Close(piece.stream))
             if isinstance(usage, Usage):
                 outcome = Interrupted(outcome.error, usage, estimated=True)
-    return outcome, "".join(texts)
+    return outcome, "".join(texts), first_token
 
 
 def _wait(failure: Failure, retries: int, *, last: bool, left: float, random: Callable[[], float]) -> float | None:
@@ -493,7 +496,7 @@ def _wait(failure: Failure, retries: int, *, last: bool, left: float, random: Ca
         # A little more than was asked for: many clients were told the same.
         wait = failure.retry_after * (1 + random() / 10) + random() / 10
     else:
-        # Most of the exponential step for certain and some by chance, so that each wait is longer than the last one.
+        # Most of the exponential step for certain and some by chance: while the steps grow, so do the waits.
         step = min(BACKOFF_MOST, BACKOFF * 2**retries)
         wait = step * (0.6 + 0.4 * random())
     return wait if wait + SHORTEST < left else None

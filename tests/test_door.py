@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import copy
 import inspect
+import json
 import sys
 from collections.abc import Callable, Iterator
 from decimal import Decimal
@@ -20,10 +21,10 @@ from servers import Fault, Reply, ScriptedServer, ToolUse
 from servers.raw import RawServer
 
 import modelrouter.plan
-from modelrouter import AllModelsFailed, BadRequest, InvalidRequest, Router, _quiet
+from modelrouter import AllModelsFailed, BadRequest, InvalidRequest, Router, _quiet, _streaming
 from modelrouter import _litellm as door
 from modelrouter.request import Ask, build
-from modelrouter.types import Kind, Request, Target, ToolCall
+from modelrouter.types import Kind, Request, Target, ToolCall, Usage
 
 pytestmark = pytest.mark.usefixtures("litellms_litter")
 
@@ -442,6 +443,9 @@ def test_a_cache_that_others_gave_litellm_does_not_answer_for_us(
     assert costs == [Decimal(20) / 1_000_000] * 3  # each was paid for, and each was asked
     assert len(server.requests("a")) == 3
     assert not bare_litellm.cache.cache.cache_dict
+    monkeypatch.setattr(_streaming, "_Direct", None)  # what is read is LiteLLM's wrapper, which tells its callbacks
+    with router.stream("the same") as pieces:
+        assert list(pieces) == ["ok"]
 
 
 LEFT_BEHIND = {
@@ -600,6 +604,105 @@ def test_a_stream_says_below_litellms_wrapper_what_it_says_above_it(
     below = read()
     monkeypatch.setattr(litellm, "success_callback", [lambda *_: None])  # somebody listens: nothing is passed by
     assert read() == below
+
+
+def events(*chunks: Any) -> str:
+    return "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks) + "data: [DONE]\n\n"
+
+
+def said(finish: Any = None, usage: Any = None, **delta: Any) -> dict[str, Any]:
+    """A chunk of OpenAI's form, as far as its servers agree on one."""
+    return {
+        "id": "x",
+        "object": "chat.completion.chunk",
+        "created": 1,
+        "model": "m",
+        "choices": [{"index": 0, "delta": delta, "finish_reason": finish}],
+    } | ({} if usage is None else {"usage": usage})
+
+
+GATHERED = (ToolCall("a", "look", '{"x":1}'), ToolCall("b", "see", '{"y":2}'))
+CALLS = [
+    {"id": "a", "type": "function", "function": {"name": "look", "arguments": '{"x":1}'}},
+    {"id": "b", "type": "function", "function": {"name": "see", "arguments": '{"y":2}'}},
+]
+ANSWERS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
+    "null for a chunk": ((said(content="a"), None, said(content="b"), said("stop")), {"text": "ab"}),
+    "a chunk without choices": ((said(content="ab"), {"id": "x", "choices": None}, said("stop")), {"text": "ab"}),
+    "a list for text": ((said(content="ab"), said(content=[{"text": "c"}]), said("stop")), {"text": "ab"}),
+    "a count that is none": ((said(content="ab"), said("stop", usage="much")), {"text": "ab", "usage": Usage()}),
+    "a time that is none": ((said(content="ab") | {"created": 1.5}, said("stop")), {"text": "ab"}),
+    "DeepSeek's counts": (
+        (said("stop", {"prompt_tokens": 10, "completion_tokens": 5, "prompt_cache_hit_tokens": 8}, content="ab"),),
+        {"usage": Usage(10, 5, cache_read_tokens=8)},
+    ),
+    "calls without an index": ((said("tool_calls", tool_calls=CALLS),), {"tool_calls": GATHERED}),
+    "each call at the first index": (
+        (*(said(tool_calls=[{**call, "index": 0}]) for call in CALLS), said("tool_calls")),
+        {"tool_calls": GATHERED},
+    ),
+    "arguments as an object": (
+        (said("tool_calls", tool_calls=[{**CALLS[0], "function": {"name": "look", "arguments": {"x": 1}}}]),),
+        {"tool_calls": (ToolCall("a", "look", '{"x": 1}'),)},
+    ),
+    "a function call of old": (
+        (said(function_call={"name": "look", "arguments": '{"x"'}), said("stop", function_call={"arguments": ":1}"})),
+        {"tool_calls": (ToolCall("", "look", '{"x":1}'),)},
+    ),
+    "vLLM's abort": ((said(content="ab"), said("abort")), {"finish_reason": "abort"}),
+}
+
+
+@pytest.mark.parametrize("name", ANSWERS)
+def test_servers_of_openais_form_may_say_it_in_their_way(
+    name: str, catalog: WriteCatalog, router: Router, raw: RawServer, keys: str
+) -> None:
+    chunks, expected = ANSWERS[name]
+    catalog({"a": {"model": "openai/m", "api_base": raw.base, "price": PRICE}}, retries=0, cache=False)
+    raw.says(events(*chunks), content_type="text/event-stream")
+    with router.stream("hi") as pieces:
+        list(pieces)
+    assert {name: getattr(pieces.answer, name) for name in expected} == expected
+    assert pieces.answer.response.choices
+
+
+@pytest.mark.parametrize(
+    ("chunk", "kind"),
+    [
+        (said("error"), Kind.SERVER),
+        ({"error": {"message": "boom"}}, Kind.SERVER),
+        (said("stop", refusal="I will not"), Kind.CONTENT_POLICY),
+        (said("stop", content=7), Kind.EMPTY_RESPONSE),
+    ],
+)
+def test_a_stream_that_ends_badly_is_no_answer(
+    chunk: Any, kind: Kind, catalog: WriteCatalog, router: Router, raw: RawServer, keys: str
+) -> None:
+    catalog({"a": {"model": "openai/m", "api_base": raw.base, "price": PRICE}}, retries=0)
+    raw.says(events(said(role="assistant"), chunk), content_type="text/event-stream")
+    with pytest.raises(AllModelsFailed) as caught:
+        list(router.stream("hi"))
+    assert [attempt.error_kind for attempt in caught.value.attempts] == [kind]
+
+
+def test_claude_on_azure_streams_as_elsewhere(
+    catalog: WriteCatalog, router: Router, raw: RawServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AZURE_AI_API_KEY", CANARY)
+    catalog({"a": {"model": "azure_ai/claude-sonnet-4-5", "api_base": raw.base}}, retries=0, cache=False)
+    message = {"id": "m", "type": "message", "role": "assistant", "model": "claude", "content": [], "stop_reason": None}
+    told: dict[str, dict[str, Any]] = {
+        "message_start": {"message": {**message, "usage": {"input_tokens": 10, "output_tokens": 1}}},
+        "content_block_start": {"index": 0, "content_block": {"type": "text", "text": ""}},
+        "content_block_delta": {"index": 0, "delta": {"type": "text_delta", "text": "hi"}},
+        "content_block_stop": {"index": 0},
+        "message_delta": {"delta": {"stop_reason": "end_turn", "stop_sequence": None}, "usage": {"output_tokens": 5}},
+        "message_stop": {},
+    }
+    lines = (f"event: {name}\ndata: {json.dumps({'type': name, **fields})}\n\n" for name, fields in told.items())
+    raw.says("".join(lines), content_type="text/event-stream")
+    with router.stream("hi") as pieces:
+        assert list(pieces) == ["hi"]
 
 
 def test_litellms_handler_is_made_with_nothing_and_its_client_is_httpxs(litellm: ModuleType) -> None:

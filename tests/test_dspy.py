@@ -437,6 +437,21 @@ def test_after_silence_a_program_asks_for_json(
     assert (found.answer, server.count()) == ("Paris", 2)
 
 
+def test_silence_hides_no_error(server: ScriptedServer) -> None:
+    server.script(MODEL, Known("bad_key")).script("gpt-4o", Reply(""))
+    with pytest.raises(dspy.LMProviderError, match="401"):
+        get_lm("chained", cache=False)("hi")
+
+
+def test_silence_has_its_price(server: ScriptedServer) -> None:
+    server.script(MODEL, Reply("", input_tokens=7, output_tokens=3))
+    lm = get_lm(cache=False)
+    lm("hi")
+    entry = lm.history[0]
+    assert (entry["usage"]["prompt_tokens"], entry["usage"]["completion_tokens"]) == (7, 3)
+    assert entry["cost"] == float(entry["attempts"][0].cost_usd) > 0
+
+
 @both
 def test_claudes_citations(kind: Kind, server: ScriptedServer, swept: None) -> None:
     citation = {"type": "char_location", "cited_text": "The sky is blue", "document_index": 0, "document_title": "Sky"}

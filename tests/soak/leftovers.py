@@ -18,7 +18,8 @@ class Leftovers:
     descriptors: int
     threads: frozenset[str]
     memory: float
-    """Megabytes, resident now; where a system does not say, the most that there were."""
+    """Megabytes, resident now, without pages of files: SQLite maps its database, and that grows with the answers in it.
+    Where a system does not say, the most that there were."""
 
     @classmethod
     def now(cls) -> Self:
@@ -41,6 +42,7 @@ def _resident() -> int:
     """Bytes."""
     statm = Path("/proc/self/statm")
     if statm.exists():
-        return int(statm.read_text().split()[1]) * resource.getpagesize()
+        _, pages, of_files, *_ = map(int, statm.read_text().split())
+        return (pages - of_files) * resource.getpagesize()
     most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return most if sys.platform == "darwin" else most * 1024
