@@ -170,13 +170,13 @@ def test_a_child_that_is_forked_while_litellm_is_imported_answers(
 
         warnings.simplefilter("default")  # LiteLLM's own, and from 3.12 the one about forks with threads
         warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
-        calling = threading.Thread(target=lambda: print("parent", modelrouter.complete("hi"), flush=True))
+        calling = threading.Thread(target=lambda: os.write(1, f"parent {modelrouter.complete('hi')}\\n".encode()))
         calling.start()
         while "litellm" not in sys.modules:
             time.sleep(0.001)
         if (child := os.fork()) == 0:
             signal.alarm(15)
-            print("child", modelrouter.complete("hi"), flush=True)
+            os.write(1, f"child {modelrouter.complete('hi')}\\n".encode())  # print's buffer is forked half full
             sys.exit(0)
         calling.join()
         print("ended with", os.waitpid(child, 0)[1])

@@ -35,7 +35,7 @@ from soak.sessions import environment
 SETTLING = 10
 """Batches until caches and pools have their size; what grows after them is a leak."""
 MEMORY = 10.0
-SERIES = 0.0015
+SERIES = 0.0025
 """Megabytes by which the process may grow: in all, and for each new value of the metrics. Falls from any of 240 models
 to another, for any reason, are met for the first time until the end; a process of an application has a few dozen."""
 
