@@ -49,7 +49,8 @@ def usage_of(usage: Any) -> Usage | None:
         usage.prompt_tokens,
         usage.completion_tokens,
         getattr(prompt, "cached_tokens", None),
-        getattr(usage, "cache_creation_input_tokens", None),
+        # OpenAI's name for them, and Anthropic's.
+        getattr(prompt, "cache_write_tokens", None) or getattr(usage, "cache_creation_input_tokens", None),
         getattr(completion, "reasoning_tokens", None),
     )
     # LiteLLM takes on trust what a server counts.

@@ -572,7 +572,7 @@ def test_a_stream_tells_how_it_ended_and_can_be_closed(
 @pytest.mark.parametrize(
     "reply",
     [
-        Reply("one two three", output_tokens=7, cache_read_tokens=4, reasoning_tokens=2),
+        Reply("one two three", output_tokens=7, cache_read_tokens=4, cache_write_tokens=3, reasoning_tokens=2),
         Reply("so", finish_reason="length"),
         Reply("", tools=[ToolUse("look", {"where": "here"}), ToolUse("see", {"what": "it"})]),
     ],

@@ -77,7 +77,7 @@ class Reply:
     cache_read_tokens: int = 0
     """OpenAI and Anthropic."""
     cache_write_tokens: int = 0
-    """Anthropic."""
+    """OpenAI and Anthropic."""
     reasoning_tokens: int = 0
     """OpenAI and Anthropic."""
     usage: bool = True

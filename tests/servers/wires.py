@@ -129,7 +129,10 @@ class OpenAI(Wire):
             "prompt_tokens": reply.input_tokens,
             "completion_tokens": reply.output_tokens,
             "total_tokens": reply.input_tokens + reply.output_tokens,
-            "prompt_tokens_details": {"cached_tokens": reply.cache_read_tokens},
+            "prompt_tokens_details": {
+                "cached_tokens": reply.cache_read_tokens,
+                "cache_write_tokens": reply.cache_write_tokens,
+            },
             "completion_tokens_details": {"reasoning_tokens": reply.reasoning_tokens},
         }
 

@@ -183,7 +183,7 @@ def _answer(random: Random, wire: str) -> Answer:
 
 def _reply(random: Random, wire: str) -> Reply:
     read = random.choice((0, 0, 7)) if wire != "ollama" else 0
-    write = random.choice((0, 0, 11)) if wire == "anthropic" else 0
+    write = random.choice((0, 0, 11)) if wire != "ollama" else 0
     output = random.randint(1, 10_000)
     steps: list[Any] = [f"word{number} " for number in range(random.randint(1, 8))]
     if random.random() < 0.2:
