@@ -7,11 +7,15 @@ import random
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
-from modelrouter.store import DiskStore
+from modelrouter.store import DiskStore, StoreError
 
-__all__ = ["fork_while_writing", "kill_writers", "run"]
+__all__ = ["fork_while_writing", "kill_writers", "patiently", "run"]
+
+T = TypeVar("T")
 
 KEYS = [f"key-{number}" for number in range(40)]
 
@@ -31,8 +35,11 @@ while True:
 
 _FORKER = """
 import os, sys, threading
+import modelrouter.store
+from faults import patiently
 from modelrouter.store import DiskStore
 
+modelrouter.store.REST = 0.0
 store, children = DiskStore(sys.argv[1]), int(sys.argv[2])
 done = threading.Event()
 proc = os.path.isdir("/proc/self/fd")
@@ -41,8 +48,8 @@ def write(name):
     number = 0
     while not done.is_set():
         number += 1
-        store.set(f"{name}-{number % 50}", "parent " * 300, ttl=3600)
-        store.get(f"{name}-{number % 50}")
+        patiently(lambda: store.set(f"{name}-{number % 50}", "parent " * 300, ttl=3600))
+        patiently(lambda: store.get(f"{name}-{number % 50}"))
 
 threads = [threading.Thread(target=write, args=(name,)) for name in "abcd"]
 for thread in threads:
@@ -55,8 +62,8 @@ for number in range(children):
             inherited = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")[:-1]] if proc else []
             assert not [path for path in inherited if "cache.db" in path], "SQLite must not carry a file over a fork"
             for round in range(20):
-                store.set(f"child-{number}", f"{number} {round}", ttl=3600)
-            status = int(store.get(f"child-{number}") != f"{number} 19")
+                patiently(lambda: store.set(f"child-{number}", f"{number} {round}", ttl=3600))
+            status = int(patiently(lambda: store.get(f"child-{number}")) != f"{number} 19")
         except BaseException as error:
             print(number, repr(error), file=sys.stderr, flush=True)
         finally:
@@ -69,6 +76,19 @@ for thread in threads:
 assert [store.get(f"child-{number}") for number in range(children)] == [f"{n} 19" for n in range(children)]
 sys.exit(any(statuses))
 """
+
+
+def patiently(operation: Callable[[], T], *, seconds: float = 30.0) -> T:
+    """Try again while the database is busy, where a call would go on without the cache: a slow disk and twenty writers
+    are enough for that. What a fork has left locked stays locked."""
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            return operation()
+        except StoreError as error:
+            if error.reason != "busy" or time.monotonic() > end:
+                raise
+            time.sleep(0.01)
 
 
 def value(key: str, number: int) -> dict[str, object]:
