@@ -11,7 +11,7 @@ import dspy
 from dspy.utils.exceptions import AdapterParseError
 
 import modelrouter
-from modelrouter.demo import MESSAGE, PROFILE, RECRUITER
+from modelrouter.demo import MESSAGE, PROFILE, RECRUITER, SMALL
 from modelrouter.pipeline import get_pipeline
 
 log = logging.getLogger("worker")
@@ -21,7 +21,6 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     host, port = os.environ.get("HOST", "127.0.0.1"), int(os.environ.get("PORT", "8000"))
     pause = float(os.environ.get("PAUSE", "15"))  # seconds
-    small = {"model": "smollm2", "max_tokens": 1000, "timeout": 120, "deadline": 300}
     overrides = {}
     with modelrouter.start_metrics_server(port, host) as server:
         log.info("metrics at %s", server.url)
@@ -38,7 +37,7 @@ def main() -> None:
                     log.warning("%s", error)
                     if all(tried.outcome == "skipped" or tried.provider == "ollama" for tried in error.attempts):
                         log.warning("no key is set: the small model on this machine answers from now on")
-                        overrides = small
+                        overrides = {"model": "smollm2", **SMALL}
             time.sleep(pause)
 
 

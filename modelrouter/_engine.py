@@ -16,6 +16,7 @@ from typing import Any
 from dspy import lm15
 
 from . import _litellm as door
+from . import pricing
 from .errors import CallFailed, ConfigurationError, ModelRouterError
 from .request import Ask
 from .router import get_router
@@ -297,19 +298,15 @@ def _silent(error: lm15.ProviderError, request: lm15.Request, call: Call) -> lm1
     failed = [each for each in failure.attempts if each.outcome == "error"] if isinstance(failure, CallFailed) else []
     if not failed or any(each.error_kind is not Kind.EMPTY_RESPONSE for each in failed):
         raise error
-    used, costs = [each.usage or Usage() for each in failed], [each.cost_usd for each in failed]
-    call.costs.append(None if None in costs else sum((cost for cost in costs if cost is not None), Decimal(0)))
-    input_tokens, output_tokens = (sum(getattr(each, name) for each in used) for name in _COUNTED)
+    call.costs.append(pricing.total(failed))
+    used = sum((each.usage or Usage() for each in failed), Usage())
     return lm15.Response(
         id=None,
         model=request.model,
         message=lm15.Message.assistant(""),
         finish_reason="stop",
-        usage=lm15.Usage(input_tokens=input_tokens, output_tokens=output_tokens),
+        usage=lm15.Usage(input_tokens=used.input_tokens, output_tokens=used.output_tokens),
     )
-
-
-_COUNTED = ("input_tokens", "output_tokens")
 
 
 def _translated(failure: ModelRouterError) -> Exception:

@@ -201,7 +201,7 @@ class RouterLM(dspy.LM):  # type: ignore[misc]  # DSPy has no types
         return copied
 
     def dump_state(self) -> dict[str, Any]:
-        """The module's name and the overrides. Headers are left out: they may have keys in them."""
+        """The module's name and the overrides. Headers and keys are left out."""
         state = {
             LM_CLASS_STATE_KEY: f"{type(self).__module__}.{type(self).__qualname__}",
             "module": self.module,
@@ -253,7 +253,9 @@ def _check(overrides: Mapping[str, Any]) -> None:
     """Refuse a misspelt override now, as a call would, and what cannot be another's."""
     for name, ours in {"engine": None, "async_engine": None, "model_type": "chat"}.items():
         if overrides.get(name) not in (None, ours):
-            raise InvalidRequest(f"{name}= cannot be chosen: the router asks, and in its provider's form for chat.")
+            raise InvalidRequest(
+                f"{name}= cannot be chosen: the router asks, and in its provider's form for chat. Leave it out."
+            )
     build(
         Ask(
             "-",

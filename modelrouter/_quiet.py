@@ -8,10 +8,10 @@ from __future__ import annotations
 import datetime
 import functools
 import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-__all__ = ["completion"]
+__all__ = ["completion", "translated"]
 
 _DIRECT = frozenset(("anthropic", "ollama_chat", "openai"))
 """Providers whose request LiteLLM makes ready without waiting for anything."""
@@ -73,14 +73,25 @@ def _bare(*, direct: bool) -> Callable[..., Awaitable[Any]]:
             pending = prepare(**arguments, acompletion=True)
             return await pending if inspect.isawaitable(pending) else pending
         except Exception as error:
-            raise litellm.exception_type(
-                model=arguments["model"],
-                custom_llm_provider=arguments["model"].partition("/")[0],
-                original_exception=error,
-                completion_kwargs=arguments,
-            ) from error
+            raise translated(error, arguments["model"], arguments) from error
 
     return completion
+
+
+def translated(error: Exception, litellm_model: str, arguments: Mapping[str, Any]) -> Exception:
+    """LiteLLM's exception for what a client of its raised: `classify` knows those."""
+    import litellm
+
+    try:
+        made: Exception = litellm.exception_type(
+            model=litellm_model,
+            custom_llm_provider=litellm_model.partition("/")[0],
+            original_exception=error,
+            completion_kwargs=dict(arguments),
+        )
+    except Exception as raised:  # noqa: BLE001 - which is its way to return it
+        return raised
+    return made
 
 
 def _foreign(name: str) -> bool:

@@ -16,6 +16,7 @@ from dataclasses import fields, replace
 from typing import Any, Protocol
 
 from ._answers import usage_of
+from ._quiet import translated
 from .types import Failure, Kind, Piece, Reply, Request, Target, Thinking, ToolCall, Usage
 
 __all__ = ["Stream"]
@@ -94,29 +95,15 @@ class _Direct:
         except Exception as error:
             if self._finish is not None and _is_cut(error):  # after all that matters
                 raise StopAsyncIteration from None
-            raise self._as_litellms(error) from error
+            raise translated(error, self._litellm_model, {}) from error
         self._kept.append(chunk)
         for choice in (chunk.choices or ())[:1]:
             if isinstance(choice.finish_reason, str):
                 self._finish = choice.finish_reason or self._finish
         if self._finish == "error":  # of proxies, whose own provider went away
-            raise self._as_litellms(ValueError("the server said that its answer ended in an error"))
+            ended = ValueError("the server said that its answer ended in an error")
+            raise translated(ended, self._litellm_model, {})
         return chunk
-
-    def _as_litellms(self, error: Exception) -> Exception:
-        """LiteLLM's exception for what a client of its raised: `classify` knows those."""
-        import litellm
-
-        try:
-            made: Exception = litellm.exception_type(
-                model=self._litellm_model,
-                custom_llm_provider=self._litellm_model.partition("/")[0],
-                original_exception=error,
-                completion_kwargs={},
-            )
-        except Exception as raised:  # noqa: BLE001 - which is its way to return it
-            return raised
-        return made
 
     def finish(self) -> str | None:
         return self._finish

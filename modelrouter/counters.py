@@ -12,9 +12,11 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
+
+from .types import Sums
 
 __all__ = ["EVERY", "Counters", "Totals", "totals"]
 
@@ -85,7 +87,7 @@ if hasattr(os, "register_at_fork"):
 
 
 @dataclass(frozen=True, slots=True)
-class Totals:
+class Totals(Sums):
     """What the cache was good for, in all."""
 
     hits: int = 0
@@ -101,9 +103,6 @@ class Totals:
         """The part of the calls that nothing was sent for, 0 to 1; None when there was no call."""
         free = self.hits + self.coalesced
         return free / (free + self.misses) if free + self.misses else None
-
-    def __add__(self, other: Totals) -> Totals:
-        return Totals(*(getattr(self, field.name) + getattr(other, field.name) for field in fields(self)))
 
 
 def totals(counts: Mapping[str, int]) -> dict[str, Totals]:

@@ -23,7 +23,7 @@ from .router import Router
 from .tracking import Spent, Tracker, track
 from .types import Price
 
-__all__ = ["MESSAGE", "PROFILE", "RECRUITER", "run"]
+__all__ = ["MESSAGE", "PROFILE", "RECRUITER", "SMALL", "run"]
 
 RECRUITER = "Maria Lindqvist"
 
@@ -63,7 +63,7 @@ STAGES = {
     "response_generator": "writes the reply",
 }
 
-_SMALL: Mapping[str, Any] = {
+SMALL: Mapping[str, Any] = {
     **PATIENCE,
     "temperature": 0,
     "max_tokens": 1000,  # more than its form lets it write, so that no answer is cut off
@@ -95,7 +95,7 @@ def run(screen: Screen, router: Router) -> bool:
             done = _work(screen)
         except AllModelsFailed as error:
             small = Asker(screen, router).small_model(error, module="analyzer")
-            done = _work(screen, model=small, **_SMALL)
+            done = _work(screen, model=small, **SMALL)
     except AdapterParseError as error:
         screen.note(f"A model answered, but not in the form that was asked for:\n{error}")
         return False

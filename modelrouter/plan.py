@@ -15,6 +15,7 @@ from decimal import Decimal
 from functools import partial
 from typing import Any, Literal, Protocol
 
+from . import pricing
 from .cache import Remembered
 from .effects import (
     Await,
@@ -204,12 +205,11 @@ class _Course:
         )
 
     def cost(self) -> Decimal | None:
-        """What the call cost; None when there was an answer, taken or turned down, whose price is not known."""
-        unknown = (a.cost_usd is None and (a.outcome == "ok" or a.usage is not None) for a in self.attempts)
-        return None if any(unknown) else self.spent()
+        """US dollars, of all the attempts."""
+        return pricing.total(self.attempts)
 
     def spent(self) -> Decimal:
-        return sum((a.cost_usd for a in self.attempts if a.cost_usd is not None), Decimal(0))
+        return pricing.known(self.attempts)
 
 
 def plan(job: Job, facts: Facts, *, now: float, random: Callable[[], float]) -> Plan:

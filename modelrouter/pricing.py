@@ -7,11 +7,11 @@ prices is read, and handed in by whoever has LiteLLM loaded.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Context, Decimal, localcontext
 from typing import Any
 
-from .types import Price, PriceTier, Target, Usage
+from .types import Attempt, Price, PriceTier, Target, Usage
 
 __all__ = ["FREE", "bundled", "cost", "differences", "is_free", "most", "price_of", "row_of"]
 
@@ -52,6 +52,18 @@ def cost(usage: Usage | None, price: Price | None) -> Decimal | None:
             + max(0, usage.output_tokens) * tier.output
         )
         return millionths.scaleb(-6)
+
+
+def total(attempts: Iterable[Attempt]) -> Decimal | None:
+    """What a call cost; None when there was an answer, taken or turned down, whose price is not known."""
+    attempts = tuple(attempts)
+    unknown = (a.cost_usd is None and (a.outcome == "ok" or a.usage is not None) for a in attempts)
+    return None if any(unknown) else known(attempts)
+
+
+def known(attempts: Iterable[Attempt]) -> Decimal:
+    """What is known of a call's cost."""
+    return sum((a.cost_usd for a in attempts if a.cost_usd is not None), Decimal(0))
 
 
 def most(price: Price, input_tokens: int, output_tokens: int) -> Decimal:

@@ -14,13 +14,13 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from decimal import Decimal
 from operator import itemgetter
 from typing import Any, Self
 
 from ._forks import ProcessLock
-from .types import Attempt, CacheUsed, CallEnded, FellOver, Usage
+from .types import Attempt, CacheUsed, CallEnded, FellOver, Sums, Usage
 
 __all__ = ["Spent", "Tracker", "carry", "feed", "track"]
 
@@ -30,7 +30,7 @@ _KEY = "modelrouter_trackers"
 
 
 @dataclass(frozen=True, slots=True)
-class Spent:
+class Spent(Sums):
     """Sums; ``+`` adds two."""
 
     calls: int = 0
@@ -53,9 +53,6 @@ class Spent:
     """What remembered answers had cost when they were made. It has no model."""
     latency_s: float = 0.0
     """Seconds of all requests, side by side or not."""
-
-    def __add__(self, other: Spent) -> Spent:
-        return Spent(*(getattr(self, each.name) + getattr(other, each.name) for each in fields(Spent)))
 
 
 class Tracker:

@@ -7,11 +7,11 @@ prices are US dollars per million tokens.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from decimal import Decimal
 from enum import StrEnum
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 __all__ = [
     "Attempt",
@@ -35,6 +35,7 @@ __all__ = [
     "Reply",
     "Request",
     "Resolved",
+    "Sums",
     "Target",
     "Thinking",
     "ToolCall",
@@ -79,8 +80,18 @@ class Kind(StrEnum):
     """The caller went away. Metered, but never counted as an error of the provider."""
 
 
+class Sums:
+    """A dataclass whose fields are added one by one."""
+
+    __slots__ = ()
+
+    def __add__(self, other: Self) -> Self:
+        names = (field.name for field in fields(self))  # type: ignore[arg-type] # of a dataclass alone
+        return type(self)(*(getattr(self, name) + getattr(other, name) for name in names))
+
+
 @dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(Sums):
     """Tokens of one answer, as the provider counted them."""
 
     input_tokens: int = 0
@@ -90,15 +101,6 @@ class Usage:
     cache_read_tokens: int = 0
     cache_write_tokens: int = 0
     reasoning_tokens: int = 0
-
-    def __add__(self, other: Usage) -> Usage:
-        return Usage(
-            self.input_tokens + other.input_tokens,
-            self.output_tokens + other.output_tokens,
-            self.cache_read_tokens + other.cache_read_tokens,
-            self.cache_write_tokens + other.cache_write_tokens,
-            self.reasoning_tokens + other.reasoning_tokens,
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,12 +17,13 @@ from typing import Any
 import pytest
 from conftest import CANARY, WriteCatalog
 from prometheus_client import CollectorRegistry
-from servers import Fault, Reply, ScriptedServer, ToolUse
+from servers import Break, Fault, Reply, ScriptedServer, ToolUse
 from servers.raw import RawServer
 
 import modelrouter.plan
-from modelrouter import AllModelsFailed, BadRequest, InvalidRequest, Router, _quiet, _streaming
+from modelrouter import AllModelsFailed, BadRequest, InvalidRequest, Router, StreamInterrupted, _quiet, _streaming
 from modelrouter import _litellm as door
+from modelrouter.metrics import Metrics
 from modelrouter.request import Ask, build
 from modelrouter.types import Kind, Request, Target, ToolCall, Usage
 
@@ -603,7 +604,34 @@ def test_a_stream_says_below_litellms_wrapper_what_it_says_above_it(
 
     below = read()
     monkeypatch.setattr(litellm, "success_callback", [lambda *_: None])  # somebody listens: nothing is passed by
+    monkeypatch.setattr(_streaming, "_Direct", None)
     assert read() == below
+
+
+@pytest.mark.parametrize("wire", ["openai", "anthropic", "ollama"])
+def test_reasoning_counts_in_what_a_broken_stream_has_used(
+    wire: str, catalog: WriteCatalog, router: Router, server: ScriptedServer, keys: str
+) -> None:
+    catalog({"a": getattr(server, wire)("a")}, retries=0, cache=False)
+    server.script("a", Reply(thoughts=["and so on "] * 50, pieces=["then", Break.CUT]))
+    with pytest.raises(StreamInterrupted) as caught:
+        list(router.stream("hi"))
+    usage = caught.value.attempts[0].usage
+    assert usage is not None
+    assert usage.output_tokens >= 150
+
+
+def test_the_first_token_is_the_first_of_the_text(
+    catalog: WriteCatalog, router: Router, server: ScriptedServer, keys: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog({"a": server.anthropic("a")}, retries=0, cache=False)
+    server.script("a", Reply("then", thoughts=["so ", "on"]))
+    told: list[str] = []
+    monkeypatch.setattr(Metrics, "first_token", lambda *_: told.append("first token"))
+    with router.stream_of(Ask("hi"), thinking=True) as pieces:
+        for piece in pieces:
+            told.append(f"{type(piece).__name__} {piece}")  # noqa: PERF401 - others tell in between
+    assert told == ["Thinking so ", "Thinking on", "first token", "str then"]
 
 
 def events(*chunks: Any) -> str:
