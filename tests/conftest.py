@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import gc
 import ipaddress
 import os
@@ -20,6 +21,8 @@ import pytest
 import yaml
 from llmock.testing import LLMockServer
 from servers import Llmock, ScriptedServer, never_accepts, refused_port
+
+from modelrouter import _litellm as door
 
 CANARY = "sk-canary-0123456789abcdef"
 """The key of every provider in tests: whatever shows it has leaked a key."""
@@ -120,9 +123,16 @@ def _scripted_server() -> Iterator[ScriptedServer]:
         yield server
 
 
+@functools.cache
+def _warm_up() -> None:
+    door.load()
+    asyncio.run(door.warm())
+
+
 @pytest.fixture
 def server(_scripted_server: ScriptedServer) -> Iterator[ScriptedServer]:
     """OpenAI, Anthropic and Ollama as scripted, with a ledger."""
+    _warm_up()  # timeouts of tests are short, and the first call of a process has LiteLLM and its clients to load
     _scripted_server.reset()
     yield _scripted_server
     _scripted_server.reset()  # so that nothing hangs on into the next test

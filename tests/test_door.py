@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 from conftest import CANARY, WriteCatalog
 from prometheus_client import CollectorRegistry
-from servers import Break, Fault, Reply, ScriptedServer, ToolUse
+from servers import Break, Fault, Gate, Reply, ScriptedServer, ToolUse
 from servers.raw import RawServer
 
 import modelrouter.plan
@@ -613,9 +613,13 @@ def test_reasoning_counts_in_what_a_broken_stream_has_used(
     wire: str, catalog: WriteCatalog, router: Router, server: ScriptedServer, keys: str
 ) -> None:
     catalog({"a": getattr(server, wire)("a")}, retries=0, cache=False)
-    server.script("a", Reply(thoughts=["and so on "] * 50, pieces=["then", Break.CUT]))
+    came = Gate()  # or what was sent just before the cut might be lost
+    server.script("a", Reply(thoughts=["and so on "] * 50, pieces=["then", came, Break.CUT]))
+    pieces = router.stream("hi")
+    next(pieces)
+    came.open()
     with pytest.raises(StreamInterrupted) as caught:
-        list(router.stream("hi"))
+        list(pieces)
     usage = caught.value.attempts[0].usage
     assert usage is not None
     assert usage.output_tokens >= 150

@@ -19,6 +19,11 @@ from modelrouter.types import Kind, ToolCall
 WIRES = ("openai", "anthropic", "ollama")
 each_wire = pytest.mark.parametrize("wire", WIRES)
 Read = Callable[..., tuple[list[str], Completion]]
+Seen = Callable[[str], object]
+
+
+def _unseen(piece: str) -> None:
+    """Nobody is told."""
 
 
 @pytest.fixture(autouse=True)
@@ -38,19 +43,27 @@ def router(registry: CollectorRegistry) -> Router:
 
 @pytest.fixture(params=["sync", "async"])
 def read(request: pytest.FixtureRequest, router: Router) -> Read:
-    """Reads a stream to its end: its pieces and its answer."""
+    """Reads a stream to its end: its pieces and its answer. `seen` is told of each piece."""
     if request.param == "sync":
 
-        def read_all(*args: Any, **kwargs: Any) -> tuple[list[str], Completion]:
+        def read_all(*args: Any, seen: Seen = _unseen, **kwargs: Any) -> tuple[list[str], Completion]:
+            read = []
             with router.stream(*args, **kwargs) as pieces:
-                return list(pieces), pieces.answer
+                for piece in pieces:
+                    read.append(piece)
+                    seen(piece)
+                return read, pieces.answer
 
     else:
 
-        def read_all(*args: Any, **kwargs: Any) -> tuple[list[str], Completion]:
+        def read_all(*args: Any, seen: Seen = _unseen, **kwargs: Any) -> tuple[list[str], Completion]:
             async def read_there() -> tuple[list[str], Completion]:
+                read = []
                 async with router.astream(*args, **kwargs) as pieces:
-                    return [piece async for piece in pieces], pieces.answer
+                    async for piece in pieces:
+                        read.append(piece)
+                        seen(piece)
+                    return read, pieces.answer
 
             return asyncio.run(read_there())
 
@@ -154,9 +167,10 @@ def test_after_the_first_piece_it_is_an_error_with_what_came_and_its_cost(
     registry: CollectorRegistry,
 ) -> None:
     two(wire, timeout=0.5)
-    server.script("first", Reply(pieces=["one", " two", broken]))
+    came = Gate()  # or what was sent just before a cut might be lost
+    server.script("first", Reply(pieces=["one", " two", came, broken]))
     with pytest.raises(StreamInterrupted) as interrupted:
-        read("hi")
+        read("hi", seen=lambda piece: came.open() if piece == " two" else None)
     error = interrupted.value
     assert error.partial_text == "one two"
     [attempt] = error.attempts
