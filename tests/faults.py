@@ -34,7 +34,7 @@ while True:
 """
 
 _FORKER = """
-import os, sys, threading
+import os, signal, sys, threading
 import modelrouter.store
 from faults import patiently
 from modelrouter.store import DiskStore
@@ -58,6 +58,7 @@ pids = []
 for number in range(children):
     if (pid := os.fork()) == 0:
         status = 1
+        signal.alarm(50)  # one that waits for a lock for ever ends with the test
         try:
             inherited = [os.readlink(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")[:-1]] if proc else []
             assert not [path for path in inherited if "cache.db" in path], "SQLite must not carry a file over a fork"
