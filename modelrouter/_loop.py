@@ -154,8 +154,9 @@ class PerLoop(Generic[T]):
         """The running loop's own."""
         loop = asyncio.get_running_loop()
         if (held := self._held.get(loop)) is None:
-            for other in list(self._held):
-                if other.is_closed():  # without having been shut down: nobody else will let go of it
+            for reference in self._held.keyrefs():  # a copy, made at once: other threads have loops too
+                other = reference()
+                if other is not None and other.is_closed():  # without having been shut down: nobody lets go of it
                     self._held.pop(other, None)
             thing = self._make()
             keeper = self._keep(thing, weakref.ref(loop))

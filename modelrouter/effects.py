@@ -184,7 +184,7 @@ class Interrupted:
 
 
 class StreamClosed(BaseException):
-    """The caller closed a stream before its end. Never seen outside: the drivers end the generator with it."""
+    """The caller closed a stream, or the coroutine of a call, before its end. Never seen outside the drivers."""
 
 
 Plan: TypeAlias = Generator[Effect, tuple[Any, float], Completion]
@@ -210,12 +210,16 @@ async def adrive(plan: Plan, perform: Callable[[Effect], Awaitable[Any]]) -> Com
     while True:
         try:
             result = await perform(effect)
+        except GeneratorExit:  # the coroutine was closed
+            result = Interrupted(StreamClosed())
         except BaseException as error:  # noqa: BLE001 - the plan meters it and raises it again
             result = Interrupted(error)
         try:
             effect = plan.send((result, time.monotonic()))
         except StopIteration as done:
             return done.value  # type: ignore[no-any-return]
+        except StreamClosed:
+            raise GeneratorExit from None
 
 
 def drive_stream(

@@ -27,6 +27,7 @@ class Flight:
     key: str
     thread: int = field(default_factory=threading.get_ident)
     """The leader's."""
+    process: int = field(default_factory=os.getpid)
     landed: Future[Outcome] = field(default_factory=Future, repr=False)
 
     def wait(self, within: float) -> Outcome:
@@ -47,7 +48,6 @@ class Flights:
     """The flights of a router, by cache key."""
 
     def __init__(self) -> None:
-        self._process = os.getpid()
         self._lock = ProcessLock()
         self._flights: dict[str, Flight] = {}
 
@@ -58,10 +58,8 @@ class Flights:
         two would wait for each other.
         """
         with self._lock:
-            if self._process != os.getpid():  # a forked child: its parent's leaders are not here
-                self._process, self._flights = os.getpid(), {}
             flight = self._flights.get(key)
-            if flight is None:
+            if flight is None or flight.process != os.getpid():  # in a forked child its parent's leaders are missing
                 flight = self._flights[key] = Flight(key)
                 return flight, True
         if blocking and flight.thread == threading.get_ident():

@@ -26,13 +26,15 @@ _FAILING = frozenset((Kind.CONNECTION, Kind.SERVER, Kind.AUTH, Kind.PERMISSION, 
 class _State:
     target: Target
     failures: int = 0
+    kind: Kind | None = None
+    """Of the last failure."""
     until: float | None = None
     """Monotonic; None: not set aside."""
 
 
 class Health:
     """What the calls of this process have found, by model and address. `changed` is told whenever a model is set aside
-    (True) or comes back (False)."""
+    or comes back, and whether it, or the same model at another address, now is (metrics have no addresses)."""
 
     def __init__(self, changed: Callable[[Target, bool], None]) -> None:
         self._changed = changed
@@ -48,22 +50,23 @@ class Health:
             if state.until is not None:
                 self._changed(state.target, False)
 
-    def is_aside(self, target: Target, now: float) -> bool:
-        """Whether the model is to be asked last. Once its time is over, one caller is told no: the probe."""
+    def aside(self, target: Target, now: float) -> Kind | None:
+        """Why the model is to be asked last, or None. Once its time is over, one caller is told None, who has to ask it
+        now: the probe."""
         if not self._states:  # nearly always
-            return False
+            return None
         with self._lock:
             state = self._states.get((target.litellm_model, target.api_base))
             if state is None or state.until is None:
-                return False
+                return None
             if now < state.until:
-                return True
+                return state.kind
             # The probe. A model that was only rate-limited needs none: its time is simply over.
             state.until = now + PROBE_AFTER if state.failures >= IN_A_ROW else None
-            returned = state.until is None
+            returned, any_aside = state.until is None, self._any_aside(target)
         if returned:
-            self._changed(target, False)
-        return False
+            self._changed(target, any_aside)
+        return None
 
     def note(self, record: ModelLeft, now: float) -> None:
         """How a call has fared with a model."""
@@ -74,6 +77,7 @@ class Health:
         with self._lock:
             state = self._states.setdefault(key, _State(target))
             was = state.until is not None
+            state.kind = None if failure is None else failure.kind
             if failure is None:
                 state.failures, state.until = 0, None
             elif failure.kind is Kind.RATE_LIMIT:
@@ -83,9 +87,16 @@ class Health:
                 state.failures += 1
                 if state.failures >= IN_A_ROW:
                     state.until = now + PROBE_AFTER
-            is_aside = state.until is not None
-        if was != is_aside:
-            self._changed(target, is_aside)
+            changed, any_aside = was != (state.until is not None), self._any_aside(target)
+        if changed:
+            self._changed(target, any_aside)
+
+    def _any_aside(self, target: Target) -> bool:
+        names = (target.provider, target.label)
+        return any(
+            state.until is not None and (state.target.provider, state.target.label) == names
+            for state in self._states.values()
+        )
 
 
 _all: weakref.WeakSet[Health] = weakref.WeakSet()

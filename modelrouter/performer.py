@@ -98,9 +98,9 @@ class Performer:
             return Obstacle(Kind.UNSUPPORTED, why)
         return None
 
-    def set_aside(self, target: Target, now: float) -> bool:
-        """Whether the model keeps failing."""
-        return self._health.is_aside(target, now)
+    def set_aside(self, target: Target, now: float) -> Kind | None:
+        """Why the model keeps failing, or None."""
+        return self._health.aside(target, now)
 
     def context_window(self, target: Target) -> int | None:
         """Tokens."""

@@ -35,6 +35,7 @@ from .effects import (
     Record,
     Shared,
     Sleep,
+    StreamClosed,
     Tell,
 )
 from .errors import AllModelsFailed, BadRequest, DeadlineExceeded, MissingKey, ProviderError, StreamInterrupted
@@ -69,6 +70,8 @@ BACKOFF = 0.5
 BACKOFF_MOST = 8.0
 COMPLETE = frozenset(("stop", "tool_calls", "function_call"))
 """Finish reasons of answers that are worth remembering: one that was cut off at max_tokens is not."""
+NEARLY = 0.9
+"""Of a full limit: to wait so long for a model that says nothing tells as much of it."""
 SHORTEST = 0.01
 """Seconds: with less time than this left, no request is worth sending."""
 
@@ -79,8 +82,9 @@ class Facts(Protocol):
     def obstacle(self, target: Target, request: Request) -> Obstacle | None:
         """Why this model cannot answer this request, or None."""
 
-    def set_aside(self, target: Target, now: float) -> bool:
-        """Whether it keeps failing, and is asked after the others."""
+    def set_aside(self, target: Target, now: float) -> Kind | None:
+        """Why it keeps failing, so that it is asked after the others; None: it is asked now, maybe to find out whether
+        it answers again."""
 
     def context_window(self, target: Target) -> int | None:
         """Tokens; None when it is not known."""
@@ -146,16 +150,28 @@ class _Course:
     or had too little time itself, so that another one has to ask."""
     missed: bool = False
     """It has been told that no remembered answer was found."""
+    reader: float = 0.0
+    """Seconds that the reader of a stream has taken, which are not the model's."""
 
     def step(self, effect: Effect) -> Generator[Effect, tuple[Any, float], Any]:
-        """Have one effect performed, and keep the time."""
+        """Have one effect performed, and keep the time. It may be `Interrupted`."""
+        before = self.now
         result, self.now = yield effect
+        if isinstance(effect, Emit):
+            self.reader += self.now - before
+        return result
+
+    def do(self, effect: Effect) -> Generator[Effect, tuple[Any, float], Any]:
+        """`step`, where an interruption ends the call."""
+        result = yield from self.step(effect)
+        if isinstance(result, Interrupted):
+            raise result.error
         return result
 
     def tell(self, record: Record) -> Generator[Effect, tuple[Any, float], None]:
         if isinstance(record, Attempt):
             self.attempts.append(record)
-        yield from self.step(Tell(self.job.module, record))
+        yield from self.do(Tell(self.job.module, record))
 
     def obstacle(self, target: Target) -> Obstacle | None:
         """Why this model is passed over, or None."""
@@ -184,7 +200,7 @@ class _Course:
             outcome="ok" if failure is None else "error",
             error_kind=failure.kind if failure else None,
             error=failure.message if failure else None,
-            latency_s=self.now - began,
+            latency_s=self.now - began - self.reader,
             cost_usd=self.facts.cost(target, outcome.usage) if billed else Decimal(0),
             usage=outcome.usage,
             estimated=outcome.estimated,
@@ -241,20 +257,17 @@ def plan(job: Job, facts: Facts, *, now: float, random: Callable[[], float]) -> 
 
 def _ask(course: _Course, random: Callable[[], float]) -> Plan:
     job = course.job
-    aside = [target for target in job.chain if course.facts.set_aside(target, course.now)]
-    order = [target for target in job.chain if target not in aside] + aside
-    looked = 0
-    asked: Attempt | None = None
-    for index, target in enumerate(order):
+    waiting, aside = list(job.chain), list[Target]()
+    over: tuple[str, Kind] | None = None  # who was passed over last because it fails, and how
+    while waiting or aside:
+        in_place = bool(waiting)
+        target = waiting.pop(0) if in_place else aside.pop(0)
         # Remembered answers are looked for in the order of the chain, just before a model is asked: a fallback's never
         # stands in for the primary's, and a model that is set aside may still have one.
-        while looked <= job.chain.index(target):
-            answer = yield from _remembered(course, job.chain[looked])
-            looked += 1
-            if answer is not None:
-                return answer
+        if in_place and (answer := (yield from _remembered(course, target))) is not None:
+            return answer
         if course.end - course.now < SHORTEST:
-            for late in order[index:]:
+            for late in [target, *waiting, *aside]:
                 yield from course.tell(course.skipped(late, Kind.TIMEOUT, "no time was left"))
             break
         obstacle = course.obstacle(target)
@@ -264,11 +277,16 @@ def _ask(course: _Course, random: Callable[[], float]) -> Plan:
         if obstacle is not None:
             yield from course.tell(course.skipped(target, obstacle.kind, obstacle.why))
             continue
-        if asked is not None and asked.error_kind is not None:
-            yield from course.tell(FellOver(job.module, asked.model, target.name, asked.error_kind))
-        answer, asked = yield from _fly(course, target, order[index + 1 :], random)
+        if in_place and (why := course.facts.set_aside(target, course.now)) is not None:
+            aside.append(target)
+            over = over or (target.name, why)
+            continue
+        if over is not None and over[0] != target.name:
+            yield from course.tell(FellOver(job.module, over[0], target.name, over[1]))
+        answer, asked = yield from _fly(course, target, [*waiting, *aside], random)
         if answer is not None:
             return answer
+        over = None if asked.error_kind is None else (asked.model, asked.error_kind)
     raise _failed(course)
 
 
@@ -278,10 +296,7 @@ def _remembered(course: _Course, target: Target) -> Generator[Effect, tuple[Any,
     if job.cache == "off":
         return None
     request = job.request_to(target)
-    looked = yield from course.step(Look(job.module, target, request, job.settings.cache_ttl, job.cache_extra))
-    if isinstance(looked, Interrupted):
-        raise looked.error
-    key, found = looked
+    key, found = yield from course.do(Look(job.module, target, request, job.settings.cache_ttl, job.cache_extra))
     if found is not None and job.cache == "use":
         answer = yield from _recall(course, target, request, found, "hit")
         if answer is not None:
@@ -296,7 +311,7 @@ def _recall(
 ) -> Generator[Effect, tuple[Any, float], Completion | None]:
     """The answer made of one that was paid for already."""
     reply = found.reply
-    if isinstance(found, Shared) and reply.response is not None:
+    if isinstance(found, Shared) and reply.response is not None and not callable(reply.response):
         # Each caller may do with the response what it likes.
         reply = replace(reply, response=partial(copy.deepcopy, reply.response))
     failure, parsed = _judge(reply, request)
@@ -316,7 +331,7 @@ def _recall(
     yield from course.tell(CacheUsed(result, found.cost_usd))
     if course.job.stream and reply.text:
         stopped = yield from course.step(Emit(reply.text))
-        if isinstance(stopped, Interrupted):
+        if isinstance(stopped, Interrupted) and not isinstance(stopped.error, StreamClosed):  # it has all of it
             raise stopped.error
     return _completion(course, target, reply, parsed, None)
 
@@ -330,10 +345,7 @@ def _fly(
     if key is None or job.stream or job.cache != "use":
         return (yield from _try(course, target, rest, random))
     while True:
-        boarded = yield from course.step(Board(key))
-        if isinstance(boarded, Interrupted):
-            raise boarded.error
-        flight, leading = boarded
+        flight, leading = yield from course.do(Board(key))
         if leading:
             break
         outcome = yield from course.step(Await(flight, max(SHORTEST, _until(course, rest) - course.now)))
@@ -352,7 +364,7 @@ def _fly(
             return answer, attempt
         return answer, course.attempts[-1]
     finally:
-        yield from course.step(Land(flight, course.landing))
+        yield from course.do(Land(flight, course.landing))
 
 
 def _follow(
@@ -381,8 +393,7 @@ def _follow(
 
 def _load(course: _Course) -> Generator[Effect, tuple[Any, float], None]:
     began = course.now
-    if isinstance(stopped := (yield from course.step(Load())), Interrupted):
-        raise stopped.error
+    yield from course.do(Load())
     course.end += course.now - began
     course.loaded = True
 
@@ -414,6 +425,7 @@ def _try(
         outcome = yield from course.step(asking)
         if isinstance(outcome, Piece):
             outcome, text, first_token = yield from _hand_on(course, target, outcome, began=began, gap=limit)
+            within = limit
         failure, parsed = _judge(outcome, request)
         attempt = course.attempt(target, began, outcome, failure)
         yield from course.tell(attempt)
@@ -430,7 +442,7 @@ def _try(
             else _wait(failure, retries, last=not others, left=until - course.now, random=random)
         )
         if wait is None or retries >= job.settings.retries:
-            cut_short = failure.kind is Kind.TIMEOUT and within < limit
+            cut_short = failure.kind is Kind.TIMEOUT and within < NEARLY * limit
             yield from course.tell(ModelLeft(target, failure, cut_short=cut_short))
             course.landing = None if cut_short else failure
             if text is not None:
@@ -443,8 +455,7 @@ def _try(
                 course.outgrown = target
             return None, attempt
         retries += 1
-        if isinstance(stopped := (yield from course.step(Sleep(wait))), Interrupted):
-            raise stopped.error
+        yield from course.do(Sleep(wait))
 
 
 def _keep(
@@ -455,7 +466,7 @@ def _keep(
     key = course.keys.get(target.name)
     if key is not None and reply.finish_reason in COMPLETE:
         job = course.job
-        yield from course.step(Keep(job.module, key, reply, attempt.cost_usd, job.settings.cache_ttl))
+        yield from course.do(Keep(job.module, key, reply, attempt.cost_usd, job.settings.cache_ttl))
 
 
 def _hand_on(
@@ -470,14 +481,15 @@ def _hand_on(
     first_token = None
     while isinstance(outcome, Piece):
         piece = outcome
+        steps: list[Effect] = [Emit(piece.text), Next(piece.stream, gap)]
         if not isinstance(piece.text, Thinking):
-            if first_token is None:
-                first_token = course.now - began
-                yield from course.tell(FirstToken(target, first_token))
             texts.append(piece.text)
-        outcome = yield from course.step(Emit(piece.text))
-        if not isinstance(outcome, Interrupted):
-            outcome = yield from course.step(Next(piece.stream, gap))
+            if first_token is None:
+                first_token = course.now - began - course.reader
+                steps.insert(0, Tell(course.job.module, FirstToken(target, first_token)))
+        for effect in steps:
+            if isinstance(outcome := (yield from course.step(effect)), Interrupted):
+                break
         if isinstance(outcome, Interrupted):
             usage = yield from course.step(Close(piece.stream))
             if isinstance(usage, Usage):
@@ -569,7 +581,7 @@ def _completion(course: _Course, target: Target, reply: Reply, parsed: Any, firs
         cost_usd=course.cost(),
         cached=course.attempts[-1].outcome == "cached",
         fallback=target is not job.chain[0],
-        latency_s=course.now - course.start,
+        latency_s=course.now - course.start - course.reader,
         first_token_s=first_token,
         finish_reason=reply.finish_reason,
         tool_calls=reply.tool_calls,

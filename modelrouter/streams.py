@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from typing import Any, Self
 
@@ -11,6 +12,10 @@ from .types import Completion
 __all__ = ["AsyncStream", "Stream"]
 
 
+def _let_go(pieces: object) -> None:
+    """Nobody else holds them now, so they are closed."""
+
+
 class _Answer:
     """The answer, once there is one."""
 
@@ -18,6 +23,11 @@ class _Answer:
         # Not an attribute that the driver sets through self: a stream that is dropped has to be closed at once, and
         # would wait for the garbage collector if its driver referred to it.
         self._answers: list[Completion] = []
+
+    def _hold(self, pieces: Generator[str, None, None] | AsyncGenerator[str, None]) -> None:
+        """Keep the driver from going before the stream does. The garbage collector, where the stream is part of a cycle
+        (an exception that is kept has its frame), would end the plan inside first, and nothing would be metered."""
+        weakref.finalize(self, _let_go, pieces).atexit = False
 
     @property
     def answer(self) -> Completion:
@@ -38,6 +48,7 @@ class Stream(_Answer):
     def __init__(self, plan: Plan, perform: Callable[[Effect], Any]) -> None:
         super().__init__()
         self._pieces: Generator[str, None, None] = drive_stream(plan, perform, self._answers.append)
+        self._hold(self._pieces)
 
     def __iter__(self) -> Self:
         return self
@@ -62,6 +73,7 @@ class AsyncStream(_Answer):
     def __init__(self, plan: Plan, perform: Callable[[Effect], Awaitable[Any]]) -> None:
         super().__init__()
         self._pieces: AsyncGenerator[str, None] = adrive_stream(plan, perform, self._answers.append)
+        self._hold(self._pieces)
 
     def __aiter__(self) -> Self:
         return self

@@ -55,6 +55,9 @@ class Spent(Sums):
     """Seconds of all requests, side by side or not."""
 
 
+_NOTHING = Spent()
+
+
 class Tracker:
     """Counts the calls of its ``with`` block, and goes on counting those that end after it. It can be read at any time.
 
@@ -121,7 +124,10 @@ class Tracker:
         if spent is None:
             return
         with self._lock:
-            self._lines[module, model] = self._lines.get((module, model), Spent()) + spent
+            key, so_far = (module, model), None
+            while (line := self._lines.get(key, _NOTHING)) is not so_far:
+                so_far, after = line, line + spent  # meanwhile the garbage collector may end a stream that counts here
+            self._lines[key] = after
             if isinstance(record, FellOver):
                 self._fallbacks[record] += 1
 

@@ -251,6 +251,7 @@ class Attempt:
     error: str | None = None
     """What went wrong in one line, without secrets."""
     latency_s: float = 0.0
+    """Seconds from the request to its end, without those that the reader of a stream has taken."""
     cost_usd: Decimal | None = Decimal(0)
     """What it cost, an answer that was turned down included. ``None``: not known (no price, or it was cut off and the
     provider may bill it all the same)."""
@@ -433,7 +434,7 @@ class Completion:
     fallback: bool
     """Not answered by the first of the chain."""
     latency_s: float
-    """The whole call."""
+    """The whole call, without the seconds that the reader of a stream has taken."""
     finish_reason: str | None = None
     tool_calls: tuple[ToolCall, ...] = ()
     first_token_s: float | None = None

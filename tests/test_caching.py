@@ -137,6 +137,18 @@ def test_tool_calls_and_parsed_objects_survive(call: Call, server: ScriptedServe
     assert server.count() == 2
 
 
+def test_who_has_had_a_remembered_answer_whole_may_close_its_stream(
+    router: Router, registry: CollectorRegistry
+) -> None:
+    router.complete("?")
+    with router.stream("?") as pieces:
+        assert next(pieces) == "ok"
+    outcomes = {"success": 2, "cancelled": 0}
+    for outcome, count in outcomes.items():
+        labels = {"module": "default", "outcome": outcome}
+        assert registry.get_sample_value("llm_module_requests_total", labels) == count
+
+
 def test_a_remembered_answer_is_replayed_as_a_stream_and_the_other_way_round(
     router: Router, server: ScriptedServer
 ) -> None:

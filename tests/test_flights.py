@@ -61,8 +61,8 @@ class Facts:
     def obstacle(self, target: Target, request: Request) -> Obstacle | None:
         return None
 
-    def set_aside(self, target: Target, now: float) -> bool:
-        return False
+    def set_aside(self, target: Target, now: float) -> None:
+        """Never."""
 
     def context_window(self, target: Target) -> int | None:
         return None

@@ -34,16 +34,16 @@ def left(kind: Kind | None, *, retry_after: float | None = None, cut_short: bool
 @pytest.mark.parametrize("kind", [Kind.CONNECTION, Kind.SERVER, Kind.AUTH, Kind.TIMEOUT])
 def test_three_failed_calls_in_a_row_set_a_model_aside(kind: Kind, health: Health, changes: list[bool]) -> None:
     for failures in range(1, 4):
-        assert not health.is_aside(TARGET, 0.0)
+        assert not health.aside(TARGET, 0.0)
         health.note(left(kind), float(failures))
-    assert health.is_aside(TARGET, 4.0)
+    assert health.aside(TARGET, 4.0)
     assert changes == [True]
 
 
 def test_an_answer_in_between_begins_the_count_anew(health: Health) -> None:
     for kind in (Kind.SERVER, Kind.SERVER, None, Kind.SERVER, Kind.SERVER):
         health.note(left(kind), 0.0)
-    assert not health.is_aside(TARGET, 1.0)
+    assert not health.aside(TARGET, 1.0)
 
 
 @pytest.mark.parametrize("kind", [Kind.BAD_REQUEST, Kind.CONTENT_POLICY, Kind.CONTEXT_WINDOW, Kind.EMPTY_RESPONSE])
@@ -51,26 +51,35 @@ def test_what_says_nothing_about_the_model_does_not_count(kind: Kind, health: He
     for _ in range(5):
         health.note(left(kind), 0.0)
         health.note(left(Kind.TIMEOUT, cut_short=True), 0.0)
-    assert not health.is_aside(TARGET, 1.0)
+    assert not health.aside(TARGET, 1.0)
 
 
 def test_one_call_probes_and_its_answer_brings_the_model_back(health: Health, changes: list[bool]) -> None:
     for _ in range(3):
         health.note(left(Kind.SERVER), 0.0)
-    assert health.is_aside(TARGET, PROBE_AFTER - 1)
-    assert not health.is_aside(TARGET, PROBE_AFTER)  # the probe
-    assert health.is_aside(TARGET, PROBE_AFTER)  # everybody else
+    assert health.aside(TARGET, PROBE_AFTER - 1)
+    assert not health.aside(TARGET, PROBE_AFTER)  # the probe
+    assert health.aside(TARGET, PROBE_AFTER)  # everybody else
     health.note(left(Kind.SERVER), PROBE_AFTER + 1)
-    assert health.is_aside(TARGET, 2 * PROBE_AFTER)
+    assert health.aside(TARGET, 2 * PROBE_AFTER)
     health.note(left(None), 2 * PROBE_AFTER + 1)
-    assert not health.is_aside(TARGET, 2 * PROBE_AFTER + 1)
+    assert not health.aside(TARGET, 2 * PROBE_AFTER + 1)
     assert changes == [True, False]
 
 
 def test_a_rate_limited_model_is_set_aside_until_its_retry_after(health: Health) -> None:
     health.note(left(Kind.RATE_LIMIT, retry_after=12), 100.0)
-    assert health.is_aside(TARGET, 111.0)
-    assert not health.is_aside(TARGET, 112.0)
+    assert health.aside(TARGET, 111.0)
+    assert not health.aside(TARGET, 112.0)
+
+
+def test_a_model_is_set_aside_as_long_as_it_is_at_any_address(health: Health, changes: list[bool]) -> None:
+    elsewhere = Target("a2", "openai/a", "openai", api_base="http://127.0.0.1:1/v1")
+    for target in (TARGET, elsewhere):
+        health.note(ModelLeft(target, Failure(Kind.RATE_LIMIT, "no", retry_after=10.0)), 0.0)
+    health.note(ModelLeft(elsewhere, None), 1.0)
+    health.note(ModelLeft(TARGET, None), 2.0)
+    assert changes == [True, True, True, False]
 
 
 def test_calls_go_past_a_failing_model_and_return_when_it_answers(

@@ -11,7 +11,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelrouter.effects import Call, Interrupted, Load, Sleep, Tell
+from modelrouter.effects import (
+    Await,
+    Board,
+    Call,
+    Effect,
+    Emit,
+    Interrupted,
+    Keep,
+    Land,
+    Load,
+    Look,
+    Next,
+    Open,
+    Shared,
+    Sleep,
+    Tell,
+)
 from modelrouter.errors import AllModelsFailed, BadRequest, DeadlineExceeded, MissingKey, ModelRouterError
 from modelrouter.plan import Job, plan
 from modelrouter.types import (
@@ -21,8 +37,10 @@ from modelrouter.types import (
     Failure,
     FellOver,
     Kind,
+    ModelLeft,
     ModuleSettings,
     Obstacle,
+    Piece,
     Reply,
     Request,
     Target,
@@ -42,12 +60,15 @@ class World:
 
     obstacles: Mapping[str, Obstacle] = field(default_factory=dict)
     aside: Collection[str] = ()
+    looked_at: list[str] = field(default_factory=list)
+    """Whose health was asked for."""
 
     def obstacle(self, target: Target, request: Request) -> Obstacle | None:
         return self.obstacles.get(target.name)
 
-    def set_aside(self, target: Target, now: float) -> bool:
-        return target.name in self.aside
+    def set_aside(self, target: Target, now: float) -> Kind | None:
+        self.looked_at.append(target.name)
+        return Kind.SERVER if target.name in self.aside else None
 
     def context_window(self, target: Target) -> int | None:
         return target.context_window
@@ -81,12 +102,27 @@ def play(
     timeout: float | None = None,
     world: World | None = None,
     loading: float = 0.0,
+    tick: float = 0.0,
+    stream: bool = False,
+    reading: float = 0.0,
+    shared: Shared | None = None,
+    interrupted: type[Effect] | None = None,
 ) -> Course:
     """Run a plan over scripted outcomes: per model a list, its last one repeats. An outcome may be ``(seconds,
-    outcome)``; a hanging model is a `Failure` of kind timeout, which takes as long as it may."""
+    outcome)``; a hanging model is a `Failure` of kind timeout, which takes as long as it may. A stream has one piece.
+
+    Each effect takes `tick` seconds more, and a reader `reading` for a piece. Another call has this answer to be
+    `shared`. Ctrl-C comes during the first effect of the `interrupted` type.
+    """
     chain = tuple(model if isinstance(model, Target) else target(model) for model in models)
     job = Job(
-        "scorer", chain, request or Request(({"role": "user", "content": "hi"},)), settings or ModuleSettings(), timeout
+        "scorer",
+        chain,
+        request or Request(({"role": "user", "content": "hi"},)),
+        settings or ModuleSettings(),
+        timeout,
+        stream=stream,
+        cache="use" if shared or interrupted else "off",
     )
     course, clock, counts = Course(), 100.0, dict.fromkeys(outcomes, 0)
     running = plan(job, world or World(), now=clock, random=lambda: 0.5)
@@ -102,6 +138,18 @@ def play(
                     clock += seconds
                 case Tell(_, record):
                     course.told.append(record)
+                case Look(_, looked, _, _, _):
+                    result = (looked.name, None)
+                case Board():
+                    result = ("a flight", shared is None)
+                case Await():
+                    result = shared
+                case Open():
+                    result = Piece("fine", "a stream")
+                case Emit():
+                    clock += reading
+                case Next():
+                    result, clock = OK, clock + 0.1
                 case Call(asked, _, within):
                     course.calls.append(effect)
                     script = outcomes[asked.name]
@@ -113,6 +161,9 @@ def play(
                     elif isinstance(result, Failure) and result.kind is Kind.TIMEOUT:
                         took = within
                     clock += took
+            if isinstance(effect, interrupted or ()):
+                result, interrupted = Interrupted(KeyboardInterrupt()), None
+            clock += tick
             effect = running.send((result, clock))
     except StopIteration as done:
         course.answer = done.value
@@ -373,5 +424,46 @@ def test_a_model_set_aside_is_asked_last_and_the_answer_of_the_next_is_a_fallbac
     assert course.asked == ["b"]
     assert course.answer is not None
     assert course.answer.fallback
+    assert FellOver("scorer", "a", "b", Kind.SERVER) in course.told
     course = play(["a", "b"], {"a": [OK], "b": [failure(Kind.AUTH)]}, world=World(aside=["a"]))
     assert course.asked == ["b", "a"]
+
+
+def test_whether_a_model_answers_again_is_found_out_only_by_a_call_that_asks_it() -> None:
+    world = World(aside=["b"])
+    assert play(["a", "b"], {"a": [OK]}, world=world).asked == ["a"]
+    assert world.looked_at == ["a"]
+
+
+@pytest.mark.parametrize(("timeout", "cut_short"), [(30.0, False), (60.0, True)])
+def test_a_share_of_the_time_that_is_as_good_as_the_timeout_is_no_shorter(timeout: float, cut_short: bool) -> None:
+    # The shipped limits: 30 seconds of 90 for each of three, less what a look-up takes.
+    course = play(
+        ["a", "b", "c"],
+        {"a": [failure(Kind.TIMEOUT)], "b": [OK]},
+        settings=ModuleSettings(timeout=timeout, deadline=90),
+        tick=0.001,
+    )
+    [left] = [told for told in course.told if isinstance(told, ModelLeft) and told.failure is not None]
+    assert left.cut_short is cut_short
+
+
+@pytest.mark.parametrize("effect", [Look, Board, Load, Tell, Call, Keep, Land, Sleep])
+def test_no_interruption_is_swallowed(effect: type[Effect]) -> None:
+    course = play(["a"], {"a": [failure(Kind.SERVER), OK]}, interrupted=effect)
+    assert isinstance(course.error, KeyboardInterrupt)
+    assert [(told.outcome) for told in course.told if isinstance(told, CallEnded)] == ["cancelled"]
+
+
+def test_what_the_reader_of_a_stream_takes_is_not_the_models() -> None:
+    course = play(["a"], {}, stream=True, reading=60.0)
+    assert course.answer is not None
+    assert course.answer.latency_s == course.answer.attempts[0].latency_s == pytest.approx(0.1)
+    assert course.took == pytest.approx(60.1)
+
+
+def test_a_shared_response_that_is_made_when_it_is_asked_for_is_made_for_followers_too() -> None:
+    reply = Reply("fine", Usage(10, 5), "stop", response=lambda: "made")
+    course = play(["a"], {}, shared=Shared(reply, Decimal(1)))
+    assert course.answer is not None
+    assert course.answer.response == "made"

@@ -23,6 +23,7 @@ import modelrouter.live
 import modelrouter.performer
 from modelrouter import InvalidRequest, Router, UnknownModel, UnknownModule
 from modelrouter.request import KNOWN
+from modelrouter.testing import Answer, ScriptedProvider
 from modelrouter.types import ToolCall
 
 PRICE = {"input": 3, "output": 15, "cache_read": 0.3, "cache_write": 3.75}
@@ -290,6 +291,17 @@ def test_a_cancelled_call_closes_its_connection_and_is_metered_as_no_error(
     assert sample(registry, "llm_provider_requests_total", provider="anthropic", model="good", status="error") == 0
     assert sample(registry, "llm_module_requests_total", module="default", outcome="cancelled") == 1
     assert server.requests("local") == []
+
+
+def test_a_call_whose_coroutine_is_closed_is_metered_too(router: Router, registry: CollectorRegistry) -> None:
+    async def closed() -> None:
+        call = router.acomplete("hi")
+        call.send(None)
+        call.close()
+
+    with ScriptedProvider({"*": Answer("late", delay=60)}):
+        asyncio.run(closed())
+    assert sample(registry, "llm_module_requests_total", module="default", outcome="cancelled") == 1
 
 
 def _child(router: Router, answers: Any) -> None:

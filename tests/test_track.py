@@ -14,7 +14,8 @@ from prometheus_client import CollectorRegistry
 from servers import Fault, Gate, Hang, Reply, ScriptedServer
 
 from modelrouter import AllModelsFailed, Router, Spent, Usage, track
-from modelrouter.types import FellOver, Kind
+from modelrouter.tracking import feed
+from modelrouter.types import CallEnded, FellOver, Kind
 
 CALL = Decimal("0.00002")
 """What the scripted server's usual answer costs: 10 tokens in, 5 out."""
@@ -136,6 +137,21 @@ def test_what_ends_after_the_block_is_counted_as_well(router: Router, server: Sc
         assert spent.total.calls == 1
 
     asyncio.run(main())
+
+
+def test_a_stream_that_is_collected_while_another_call_is_counted_counts_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    plus = Spent.__add__
+    ended = CallEnded("scorer", "cancelled", Decimal(0))
+
+    def collected(self: Spent, other: Spent) -> Spent:
+        monkeypatch.undo()
+        feed("scorer", ended)
+        return plus(self, other)
+
+    with track() as spent:
+        monkeypatch.setattr(Spent, "__add__", collected)
+        feed("scorer", ended)
+    assert spent.total.calls == 2
 
 
 def test_a_cancelled_call_is_unanswered(router: Router, server: ScriptedServer) -> None:
