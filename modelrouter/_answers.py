@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 from .types import Reply, ToolCall, Usage
 
-__all__ = ["reply", "usage_of"]
+__all__ = ["new_id", "reply", "usage_of"]
+
+
+def new_id() -> str:
+    """The id of a tool call, where the server has given it none: its result is sent back under it."""
+    return f"call_{uuid.uuid4().hex[:24]}"
 
 
 def reply(response: Any) -> Reply:
@@ -14,7 +20,7 @@ def reply(response: Any) -> Reply:
     choice = response.choices[0] if response.choices else None
     message = choice.message if choice is not None else None
     calls = tuple(
-        ToolCall(call.id or "", call.function.name or "", call.function.arguments or "")
+        ToolCall(call.id or "", call.function.name or "", call.function.arguments or "{}")
         for call in (getattr(message, "tool_calls", None) or ())
         if getattr(call, "function", None) is not None
     )
@@ -24,7 +30,7 @@ def reply(response: Any) -> Reply:
         if getattr(call, "custom", None) is not None
     )
     if (older := getattr(message, "function_call", None)) is not None:
-        calls += (ToolCall("", older.name or "", older.arguments or ""),)
+        calls += (ToolCall("", older.name or "", older.arguments or "{}"),)
     extra = getattr(message, "provider_specific_fields", None) or {}
     refused = bool(getattr(message, "refusal", None) or extra.get("refusal"))
     text = (message.content if message is not None else None) or ""

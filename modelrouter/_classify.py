@@ -13,6 +13,7 @@ import json
 import re
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from .types import Failure, Kind, Target
@@ -131,10 +132,12 @@ def shown_address(url: str | None) -> str | None:
     return parts._replace(netloc=f"***@{host}" if at else host, query="").geturl()
 
 
-def classify(error: BaseException, target: Target, secrets: Sequence[str]) -> Failure:
-    """Why `target` gave no answer, out of the exception that came instead of one. Never raises."""
+def classify(error: BaseException, target: Target, secrets: Sequence[str], *, unsent: bool = False) -> Failure:
+    """Why `target` gave no answer, out of the exception that came instead of one. Never raises. Unsent: it came before
+    a request was sent."""
     try:
-        return _classified(error, target, secrets)
+        failure = _classified(error, target, secrets)
+        return _refused(failure, error, target, secrets) if unsent else failure
     except Exception as strange:  # noqa: BLE001 - an answer so odd must not end the call: the next model may do better
         said = f"the answer cannot be made out ({type(error).__name__}, {type(strange).__name__})"
         return Failure(Kind.SERVER, said, raised=type(error).__name__)
@@ -178,6 +181,15 @@ def _classified(error: BaseException, target: Target, secrets: Sequence[str]) ->
         # A hosted provider's refused connection may pass; a local server that is not running will not start by itself.
         lasting=refused and target.provider == "ollama",
     )
+
+
+def _refused(failure: Failure, error: BaseException, target: Target, secrets: Sequence[str]) -> Failure:
+    """Of what LiteLLM itself could not send. That says nothing about the provider, and another one's form may do."""
+    if failure.kind in (Kind.SERVER, Kind.BAD_REQUEST, Kind.UNSUPPORTED):
+        said = one_line(_shortened(_said(error)), secrets)
+        message = f"LiteLLM can make no request in {target.provider}'s form of it: {said}"
+        failure = replace(failure, kind=Kind.UNSUPPORTED, message=message)
+    return replace(failure, status=None, unsent=True)
 
 
 def _kind(raised: str, status: int | None, said: str) -> Kind:
@@ -239,6 +251,8 @@ def _shortened(said: str) -> str:
 def _status(error: BaseException) -> int | None:
     """The first real HTTP status in the chain. LiteLLM replaces some of the providers' own (an Anthropic 413 by
     400)."""
+    if any(type(link) is Exception and getattr(link, "status_code", None) == 422 for link in _chain(error)):
+        return None  # LiteLLM's own, for an error in an answer of status 200 that has no code
     for link in reversed(list(_chain(error))):
         response = getattr(link, "response", None)
         status = getattr(response, "status_code", None)
@@ -264,18 +278,19 @@ def _retry_after(error: BaseException, said: str) -> float | None:
             if isinstance(value, str) and (date := email.utils.parsedate_tz(value)) is not None:
                 with contextlib.suppress(ValueError, OverflowError):  # a year that no calendar has
                     return max(0.0, email.utils.mktime_tz(date) - time.time())
-    if (words := _WAIT.search(said)) is None:
+    if (words := _WAIT.search(said)) is None or not any(parts := words.group("h", "m", "s")):
         return None
-    hours, minutes, seconds_said = (float(part or 0) for part in words.group("h", "m", "s"))
+    hours, minutes, seconds_said = (float(part or 0) for part in parts)
     return 3600 * hours + 60 * minutes + seconds_said / (1000 if words["ms"] else 1)
 
 
 _WAIT = re.compile(
     r"""(?:(?:try\ again|retry)\ in|"retryDelay":\ *")\ *
-    (?:(?P<h>\d+)h)? (?:(?P<m>\d+)m(?!s))? (?:(?P<s>\d+(?:\.\d+)?)(?:(?P<ms>ms)|\ *s))?""",
+    (?:(?P<h>\d+)\ *h(?:ours?)?\ *)? (?:(?P<m>\d+)\ *m(?:in(?:ute)?s?)?(?![a-z])\ *)?
+    (?:(?P<s>\d+(?:\.\d+)?)(?:(?P<ms>ms)|\ *s))?""",
     re.IGNORECASE | re.VERBOSE,
 )
-"""``Please try again in 14m24.5s``, ``retry in 200ms``, Google's ``"retryDelay": "12s"``."""
+"""``Please try again in 14m24.5s``, ``in 5 minutes``, ``retry in 200ms``, Google's ``"retryDelay": "12s"``."""
 
 
 def _number(value: object) -> float | None:

@@ -9,16 +9,32 @@ import asyncio
 import contextlib
 import functools
 from collections.abc import Mapping
+from contextvars import ContextVar
 from typing import Any
 
 from . import _loop
 
-__all__ = ["client"]
+__all__ = ["client", "watch"]
 
 _TAKES_HANDLER = frozenset(
     "anthropic ollama_chat groq gemini mistral openrouter deepseek xai together_ai fireworks_ai".split()
 )
 """Providers that LiteLLM speaks to through its own HTTP handler, and takes one of ours for."""
+
+
+_seen: ContextVar[list[Any]] = ContextVar("modelrouter_requests")
+
+
+def watch() -> list[Any]:
+    """A list that gets each request that is sent in this context from here on, through `client`'s clients."""
+    requests: list[Any] = []
+    _seen.set(requests)
+    return requests
+
+
+async def _note(request: Any) -> None:
+    with contextlib.suppress(LookupError):
+        _seen.get().append(request)
 
 
 class _Clients:
@@ -27,7 +43,7 @@ class _Clients:
     def __init__(self) -> None:
         from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
 
-        self.handler: Any = AsyncHTTPHandler()
+        self.handler: Any = AsyncHTTPHandler(event_hooks={"request": [_note]})
         self._openai: dict[tuple[str | None, str], Any] = {}
 
     def openai(self, api_base: str | None, api_key: str) -> Any:

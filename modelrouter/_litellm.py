@@ -141,16 +141,18 @@ async def asend(target: Target, request: Request, *, key: SecretStr | None, with
     """
     if stand_in is not None:
         return await stand_in.asend(target, request, within=within)
+    client, sent = {}, _connections.watch()
     try:
         async with asyncio.timeout(within):
             arguments = _arguments(target, request, key, within)
             completion, quiet = _quiet.completion(target.litellm_model, stream=False)
-            response = await completion(**arguments, **await _connections.client(arguments), **quiet)
+            client = await _connections.client(arguments)
+            response = await completion(**arguments, **client, **quiet)
         return reply(response)
     except TimeoutError:
         return Failure(Kind.TIMEOUT, f"timeout after {within:.3g} s", raised="TimeoutError")
     except Exception as error:  # noqa: BLE001 - providers' clients raise whatever they like; all of it is a failure
-        return _failure(error, target, key)
+        return _failure(error, target, key, unsent=bool(client) and not sent)
 
 
 async def aopen(
@@ -164,12 +166,14 @@ async def aopen(
     if stand_in is not None:
         return await stand_in.aopen(target, request, within=within)
     began = time.monotonic()
+    client, sent = {}, _connections.watch()
     try:
         async with asyncio.timeout(within):
             arguments = _arguments(target, request, key, within)
             arguments |= {"stream": True, "stream_options": {"include_usage": True}}
             completion, quiet = _quiet.completion(target.litellm_model, stream=True)
-            chunks = await completion(**arguments, **await _connections.client(arguments), **quiet)
+            client = await _connections.client(arguments)
+            chunks = await completion(**arguments, **client, **quiet)
         stream = Stream(
             target,
             request,
@@ -181,19 +185,20 @@ async def aopen(
     except TimeoutError:
         return Failure(Kind.TIMEOUT, f"timeout after {within:.3g} s", raised="TimeoutError")
     except Exception as error:  # noqa: BLE001 - as above
-        return _failure(error, target, key)
+        return _failure(error, target, key, unsent=bool(client) and not sent)
     try:
-        return await stream.next(max(0.0, within - (time.monotonic() - began)))
+        left = max(0.0, within - (time.monotonic() - began))
+        return await stream.next(left, first=True)
     except BaseException:
         await stream.close()
         raise
 
 
-def _failure(error: Exception, target: Target, key: SecretStr | None) -> Failure:
+def _failure(error: Exception, target: Target, key: SecretStr | None, *, unsent: bool = False) -> Failure:
     secrets = settings.secret_values()
     if key is not None and key.get_secret_value():
         secrets.append(key.get_secret_value())
-    return classify(error, target, secrets)
+    return classify(error, target, secrets, unsent=unsent)
 
 
 def _arguments(target: Target, request: Request, key: SecretStr | None, within: float) -> dict[str, Any]:

@@ -12,6 +12,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from .types import LONGEST
+
 __all__ = [
     "BUILT_IN",
     "TAGS",
@@ -110,7 +112,7 @@ Money = Annotated[
     Field(ge=0, allow_inf_nan=False),
     WithJsonSchema({"type": "number", "minimum": 0}),
 ]
-Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(gt=0, le=LONGEST, allow_inf_nan=False)]
 Tokens = Annotated[int, Field(gt=0)]
 Name = Annotated[str, Field(pattern=r"^[^\s,]+$")]
 Variable = Annotated[str, AfterValidator(_variable)]

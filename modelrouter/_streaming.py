@@ -10,12 +10,13 @@ import asyncio
 import contextlib
 import functools
 import json
+import time
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
 from dataclasses import fields, replace
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, overload
 
-from ._answers import usage_of
+from ._answers import new_id, usage_of
 from ._quiet import translated
 from .types import Failure, Kind, Piece, Reply, Request, Target, Thinking, ToolCall, Usage
 
@@ -170,12 +171,24 @@ class Stream:
         self._calls = _Calls()
         self._began = False
 
-    async def next(self, within: float) -> Piece | Reply | Failure:
-        """The next piece, the whole answer after the last one, or why it broke. Closed, but after a piece."""
+    @overload
+    async def next(self, within: float, *, first: Literal[True]) -> Piece | Reply | Failure: ...
+
+    @overload
+    async def next(self, within: float) -> Piece | Reply | Failure | None: ...
+
+    async def next(self, within: float, *, first: bool = False) -> Piece | Reply | Failure | None:
+        """The next piece, the whole answer after the last one, or why it broke, which it does when nothing comes for
+        `within` seconds. The `first` one itself has to be there by then. Closed, but after a piece, and after None: all
+        that came in that time was no text."""
+        end = time.monotonic() + within
         try:
             try:
-                async with asyncio.timeout(within):
-                    while not self._ready:
+                while not self._ready:
+                    left = end - time.monotonic()
+                    if left < 0 and not first:
+                        return None
+                    async with asyncio.timeout(left if first else within):
                         self._take(await self._chunks.next())
                 return Piece(self._ready.popleft(), self)
             except StopAsyncIteration:
@@ -186,8 +199,7 @@ class Stream:
         except Exception as error:  # noqa: BLE001 - providers' clients raise whatever they like; all of it is a failure
             failure = self._failed(error)
         await self.close()
-        usage = self.used() if self._began else None
-        return replace(failure, usage=usage, estimated=usage is not None)
+        return self._broken(failure)
 
     async def close(self) -> None:
         """Close the connection. Whatever goes wrong in that is of no interest any more."""
@@ -197,14 +209,17 @@ class Stream:
     def used(self) -> Usage:
         """Tokens so far: the provider's own count of the prompt where it has come, LiteLLM's tokenizer's for the
         rest."""
-        from litellm import token_counter
-
         model = self._target.litellm_model
         known = self._said() or Usage()
         thoughts, texts = "".join(self._thoughts), "".join(self._texts)
-        written = token_counter(model=model, text=f"{thoughts}{texts}{self._calls.text}")
-        prompt = known.input_tokens or token_counter(model=model, messages=[dict(m) for m in self._request.messages])
+        written = _estimate(model, text=f"{thoughts}{texts}{self._calls.text}")
+        prompt = known.input_tokens or _estimate(model, messages=list(map(_countable, self._request.messages)))
         return replace(known, input_tokens=prompt, output_tokens=max(known.output_tokens, written))
+
+    def _broken(self, failure: Failure) -> Failure:
+        """With what was used until then."""
+        usage = self.used() if self._began else None
+        return replace(failure, usage=usage, estimated=usage is not None)
 
     def _take(self, chunk: Any) -> None:
         """Keep what a chunk says. Servers of OpenAI's form leave things out, and put others in."""
@@ -232,15 +247,51 @@ class Stream:
     def _whole(self) -> Reply | Failure:
         finish = self._chunks.finish()
         if finish is None:
-            usage = self.used()
-            return Failure(Kind.TRUNCATED, "the stream ended in the middle of its answer", usage=usage, estimated=True)
+            return self._broken(Failure(Kind.TRUNCATED, "the stream ended in the middle of its answer"))
+        calls = self._calls.whole()
+        response: Callable[[], Any] = self._chunks.whole
+        if calls and self._calls.only_functions:
+            response = functools.partial(_response, self._chunks, calls)
         return Reply(
             text="".join(self._texts),
             usage=self._said(),
             finish_reason="content_filter" if self._refused and not self._texts else finish,
-            tool_calls=self._calls.whole(),
-            response=self._chunks.whole,
+            tool_calls=calls,
+            response=response,
         )
+
+
+def _response(chunks: _Chunks, calls: tuple[ToolCall, ...]) -> Any:
+    """LiteLLM's ``ModelResponse``, with the tool calls as they were gathered: LiteLLM tells them apart by their index
+    alone."""
+    from litellm.types.utils import ChatCompletionMessageToolCall, Function
+
+    response = chunks.whole()
+    response.choices[0].message.tool_calls = [
+        ChatCompletionMessageToolCall(
+            id=call.id, type="function", function=Function(name=call.name, arguments=call.arguments)
+        )
+        for call in calls
+    ]
+    return response
+
+
+def _estimate(model: str, **counted: Any) -> int:
+    """Tokens, by LiteLLM's tokenizer. It looks at no picture, which it would fetch. 0 for what it cannot count."""
+    from litellm import token_counter
+
+    try:
+        return int(token_counter(model=model, use_default_image_token_count=True, **counted))
+    except Exception:  # noqa: BLE001 - whatever it does not like, the stream has ended for another reason
+        return 0
+
+
+def _countable(message: Mapping[str, Any]) -> dict[str, Any]:
+    """The message without parts that the tokenizer does not know, such as sound."""
+    content = message.get("content")
+    if isinstance(content, list):
+        content = [each for each in content if isinstance(each, Mapping) and each.get("type") in ("text", "image_url")]
+    return {**message, "content": content}
 
 
 def _text(arguments: Any) -> str:
@@ -257,6 +308,8 @@ class _Calls:
         self._calls: list[list[str]] = []
         """Of each its id, name and arguments."""
         self._places: dict[object, list[str]] = {}
+        self.only_functions = True
+        """None of OpenAI's other tools, and not its older form."""
 
     @property
     def text(self) -> str:
@@ -266,31 +319,43 @@ class _Calls:
         for position, call in enumerate(delta.tool_calls or ()):
             # Some servers count no index, and some begin another call at the same one.
             index = getattr(call, "index", None)
-            parts = self._at(position if index is None else index, call.id or "")
+            place = position if index is None else index
             function, custom = getattr(call, "function", None), getattr(call, "custom", None)
             if function is not None:
-                self._add(parts, function.name, function.arguments)
+                self._add(place, call.id or "", function.name or "", function.arguments)
             elif custom is not None:
                 said = custom if isinstance(custom, dict) else vars(custom)
-                self._add(parts, said.get("name"), said.get("input"))
+                self.only_functions = False
+                self._add(place, call.id or "", said.get("name") or "", said.get("input"))
         if (older := getattr(delta, "function_call", None)) is not None:
-            self._add(self._at("function_call", ""), older.name, older.arguments)
+            self.only_functions = False
+            self._add("function_call", "", older.name or "", older.arguments)
 
-    def _at(self, place: object, id_: str) -> list[str]:
-        parts = self._places.get(place)
-        if parts is None or (id_ and parts[0] and parts[0] != id_):
+    def _add(self, place: object, id_: str, name: str, arguments: Any) -> None:
+        parts, text = self._places.get(place), _text(arguments)
+        if (
+            parts is None
+            or (id_ and parts[0] and parts[0] != id_)
+            or (name and parts[1] and text and _is_json(parts[2]))  # Ollama's calls are whole, and may have no id
+        ):
             parts = self._places[place] = ["", "", ""]
             self._calls.append(parts)
         parts[0] = parts[0] or id_
-        return parts
-
-    @staticmethod
-    def _add(parts: list[str], name: str | None, arguments: Any) -> None:
-        parts[1] += name or ""
-        parts[2] += _text(arguments)
+        if name != parts[1]:  # some say it in every chunk
+            parts[1] += name
+        parts[2] += text
 
     def whole(self) -> tuple[ToolCall, ...]:
-        return tuple(ToolCall(*parts) for parts in self._calls)
+        made = new_id if self.only_functions else str  # the older form has none
+        return tuple(ToolCall(id_ or made(), name, text or "{}") for id_, name, text in self._calls)
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _counted(chunk: Any) -> Usage | None:
@@ -321,13 +386,42 @@ def _check_lines(source: Any, *, of_events: bool) -> None:
         async with contextlib.aclosing(lines):  # an exception would keep them open for as long as its traceback lives
             async for line in lines:
                 if of_events:
-                    if line.startswith("data:"):
-                        _parsed(line.removeprefix("data:"))
-                elif line.strip() and (error := _parsed(line).get("error")):
-                    raise ValueError(f"the server said: {error}")
+                    if line.startswith("data:") and (data := line.removeprefix("data:").strip()) not in ("", "[DONE]"):
+                        _check_event(_parsed(data))
+                elif line.strip():
+                    _check_line(_parsed(line))
                 yield line
 
     source.streaming_response = checked(source.streaming_response)
+
+
+_STATUSES = {
+    "invalid_request_error": 400,
+    "authentication_error": 401,
+    "billing_error": 402,
+    "permission_error": 403,
+    "not_found_error": 404,
+    "request_too_large": 413,
+    "rate_limit_error": 429,
+    "timeout_error": 504,
+    "overloaded_error": 529,
+}
+"""Of Anthropic's errors: https://docs.anthropic.com/en/api/errors. In a stream they come without one."""
+
+
+def _check_event(event: Mapping[str, Any]) -> None:
+    error = event.get("error")
+    if event.get("type") == "error" and isinstance(error, Mapping):
+        from litellm.llms.anthropic.common_utils import AnthropicError
+
+        raise AnthropicError(status_code=_STATUSES.get(str(error.get("type")), 500), message=json.dumps(event))
+
+
+def _check_line(line: Mapping[str, Any]) -> None:
+    if error := line.get("error"):
+        raise ValueError(f"the server said: {error}")
+    if not isinstance(line.get("message"), Mapping) and not line.get("done"):
+        raise ValueError("a line of the stream has no message in it")
 
 
 def _parsed(line: str) -> dict[str, Any]:

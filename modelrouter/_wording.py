@@ -71,6 +71,8 @@ def what_is_wrong(error: ErrorDetails) -> str:
             said = f"must be more than {context['gt']:g}"
         case "greater_than_equal":
             said = f"must not be less than {context['ge']:g}"
+        case "less_than_equal":
+            said = f"must not be more than {context['le']:,.10g}"
         case _ if expected := _EXPECTED.get(kind.partition("_")[0]):
             said = f"expected {expected}"
         case _:

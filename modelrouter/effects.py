@@ -82,7 +82,8 @@ class Open:
 
 @dataclass(frozen=True, slots=True)
 class Next:
-    """The next piece of a stream. Performed into a `Piece`, the whole `Reply` after the last one, or a `Failure`."""
+    """The next piece of a stream. Performed into a `Piece`, the whole `Reply` after the last one, a `Failure`, or None:
+    nothing to hand on has come for so long, but the model is at work."""
 
     stream: Any
     within: float

@@ -118,7 +118,7 @@ class Performer:
             case Call() | Open():
                 return self._bounded(self._send(effect), effect.within)
             case Next():
-                return self._bounded(effect.stream.next(effect.within), effect.within)
+                return self._bounded(effect.stream.next(effect.within), 2 * effect.within)
             case Close():
                 _loop.finish(effect.stream.close())
                 return effect.stream.used()

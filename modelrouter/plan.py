@@ -197,7 +197,7 @@ class _Course:
             model=target.name,
             litellm_model=target.litellm_model,
             provider=target.provider,
-            outcome="ok" if failure is None else "error",
+            outcome="ok" if failure is None else "skipped" if failure.unsent else "error",
             error_kind=failure.kind if failure else None,
             error=failure.message if failure else None,
             latency_s=self.now - began - self.reader,
@@ -490,6 +490,8 @@ def _hand_on(
         for effect in steps:
             if isinstance(outcome := (yield from course.step(effect)), Interrupted):
                 break
+        while outcome is None:
+            outcome = yield from course.step(steps[-1])
         if isinstance(outcome, Interrupted):
             usage = yield from course.step(Close(piece.stream))
             if isinstance(usage, Usage):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from .errors import InvalidRequest, nearest
-from .types import Request, nothing
+from .types import LONGEST, Request, nothing
 
 __all__ = ["KNOWN", "Ask", "build"]
 
@@ -49,6 +50,10 @@ _OURS: Mapping[str, str] = {
     "caching": "use cache=",
     "drop_params": "what a model does not take of sampling is dropped, and a model that cannot do the rest skipped",
     "custom_llm_provider": "name the provider in the model string, such as 'openai/gpt-4'",
+    **dict.fromkeys(
+        ("acompletion", "client", "litellm_call_id", "litellm_logging_obj", "shared_session"),
+        "LiteLLM needs it for itself",
+    ),
 }
 
 _AS_IT_IS = {"stream": False, "drop_params": True}
@@ -132,8 +137,10 @@ def _is(value: object, kind: type) -> bool:
 def _seconds(name: str, value: Any) -> None:
     if value is None:
         return
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-        raise InvalidRequest(f"{name}= takes a number of seconds above 0, not {value!r}.")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= LONGEST:
+        raise InvalidRequest(
+            f"{name}= takes a number of seconds above 0 and up to {LONGEST:,}, not {reprlib.repr(value)}."
+        )
 
 
 def _params(params: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -142,6 +149,9 @@ def _params(params: Mapping[str, Any]) -> Mapping[str, Any]:
             continue
         if name in _OURS:
             raise InvalidRequest(f"{name}= is not a parameter of a call: {_OURS[name]}.")
+        if name in ("tools", "functions") and not _of_mappings(value):
+            said = reprlib.repr(value)
+            raise InvalidRequest(f"{name}= takes a list of mappings in OpenAI's form, not {said}.")
         if name == "n" and value != 1:
             raise InvalidRequest(f"n={value!r}: one call gives one answer. Call in a loop for more of them.")
         if name not in KNOWN and name not in _OTHERS and (meant := nearest(name, KNOWN - _OURS.keys(), cutoff=0.8)):
@@ -152,6 +162,12 @@ def _params(params: Mapping[str, Any]) -> Mapping[str, Any]:
     # None is LiteLLM's own default for each of them; left out, equal calls are equal.
     given = {name: value for name, value in params.items() if value is not None and name not in ("n", *_OURS)}
     return given or nothing()
+
+
+def _of_mappings(value: Any) -> bool:
+    return isinstance(value, list | tuple) and all(
+        isinstance(each, Mapping) or hasattr(each, "model_dump") for each in value
+    )
 
 
 def _messages(prompt: str | None, messages: Iterable[Any] | None, system: str | None) -> tuple[Mapping[str, Any], ...]:

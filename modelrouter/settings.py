@@ -21,7 +21,7 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 
 from ._wording import what_is_wrong
 from .errors import InvalidEnvironment, nearest
-from .types import Environment, Overrides, Problem, Target
+from .types import LONGEST, Environment, Overrides, Problem, Target
 
 __all__ = [
     "DOTENV",
@@ -45,7 +45,7 @@ def _split(value: object) -> object:
 
 _Word = Annotated[str, Field(pattern=r"^\S+$")]
 """No comment that somebody's reader of .env files has left behind the value."""
-_Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+_Seconds = Annotated[float, Field(gt=0, le=LONGEST, allow_inf_nan=False)]
 _LEVEL: Mapping[str, Any] = {
     "PROVIDER": _Word,
     "MODEL": _Word,

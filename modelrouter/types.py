@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any, Literal, Self
 
 __all__ = [
+    "LONGEST",
     "Attempt",
     "CacheUsed",
     "CallEnded",
@@ -78,6 +79,10 @@ class Kind(StrEnum):
     """A stream that ended before its answer did: no finish reason."""
     CANCELLED = "cancelled"
     """The caller went away. Metered, but never counted as an error of the provider."""
+
+
+LONGEST = 1_000_000_000
+"""Seconds, three decades: what the clocks of a system take, with room for what is added."""
 
 
 class Sums:
@@ -414,6 +419,8 @@ class Failure:
     """What a stream had used when it broke."""
     estimated: bool = False
     """The usage is counted by LiteLLM's tokenizer."""
+    unsent: bool = False
+    """No provider was asked: LiteLLM could not make a request of it."""
 
 
 @dataclass(frozen=True)

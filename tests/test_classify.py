@@ -537,6 +537,8 @@ def in_ten_seconds() -> str:
         ({}, "Please try again in 6m0s.", 360),
         ({}, "slow", None),
         # What no clock can make out is as good as nothing said.
+        ({}, "Please try again in 5 minutes.", 300.0),
+        ({}, "Please try again in a few minutes.", None),
         *(({"retry_after": odd}, "slow", None) for odd in ("-5", "nan", "inf", "1e400", "soon", "")),
         *(({"retry_after": f"Fri, 31 Dec {year} 23:59:59 GMT"}, "slow", None) for year in (99999, 999999999999)),
     ],

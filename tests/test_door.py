@@ -9,7 +9,7 @@ import copy
 import inspect
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from types import ModuleType
 from typing import Any
@@ -21,7 +21,16 @@ from servers import Break, Fault, Gate, Reply, ScriptedServer, ToolUse
 from servers.raw import RawServer
 
 import modelrouter.plan
-from modelrouter import AllModelsFailed, BadRequest, InvalidRequest, Router, StreamInterrupted, _quiet, _streaming
+from modelrouter import (
+    AllModelsFailed,
+    BadRequest,
+    CallFailed,
+    InvalidRequest,
+    Router,
+    StreamInterrupted,
+    _quiet,
+    _streaming,
+)
 from modelrouter import _litellm as door
 from modelrouter.metrics import Metrics
 from modelrouter.request import Ask, build
@@ -653,6 +662,7 @@ def said(finish: Any = None, usage: Any = None, **delta: Any) -> dict[str, Any]:
     } | ({} if usage is None else {"usage": usage})
 
 
+SHARP = {"type": "image_url", "image_url": {"url": "http://127.0.0.1:9/picture.png", "detail": "high"}}
 GATHERED = (ToolCall("a", "look", '{"x":1}'), ToolCall("b", "see", '{"y":2}'))
 CALLS = [
     {"id": "a", "type": "function", "function": {"name": "look", "arguments": '{"x":1}'}},
@@ -672,6 +682,18 @@ ANSWERS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "each call at the first index": (
         (*(said(tool_calls=[{**call, "index": 0}]) for call in CALLS), said("tool_calls")),
         {"tool_calls": GATHERED},
+    ),
+    "the name in every chunk": (
+        (
+            said(tool_calls=[{**CALLS[0], "function": {"name": "look", "arguments": '{"x"'}}]),
+            said(tool_calls=[{"index": 0, "function": {"name": "look", "arguments": ":1}"}}]),
+            said("tool_calls"),
+        ),
+        {"tool_calls": GATHERED[:1]},
+    ),
+    "no arguments": (
+        (said("tool_calls", tool_calls=[{**CALLS[0], "function": {"name": "look", "arguments": None}}]),),
+        {"tool_calls": (ToolCall("a", "look", "{}"),)},
     ),
     "arguments as an object": (
         (said("tool_calls", tool_calls=[{**CALLS[0], "function": {"name": "look", "arguments": {"x": 1}}}]),),
@@ -695,7 +717,110 @@ def test_servers_of_openais_form_may_say_it_in_their_way(
     with router.stream("hi") as pieces:
         list(pieces)
     assert {name: getattr(pieces.answer, name) for name in expected} == expected
-    assert pieces.answer.response.choices
+    told = pieces.answer.response.choices[0].message.tool_calls or ()
+    assert [ToolCall(call.id, call.function.name, call.function.arguments) for call in told] == [
+        call for call in pieces.answer.tool_calls if call.id
+    ]
+
+
+def ollama(*calls: tuple[str, Any], done: bool = False) -> str:
+    """A line of Ollama's with whole tool calls."""
+    said = [{"function": {"name": name, "arguments": arguments}} for name, arguments in calls]
+    line = {"model": "m", "message": {"role": "assistant", "content": "", "tool_calls": said}, "done": done}
+    counts = {"done_reason": "stop", "prompt_eval_count": 10, "eval_count": 5} if done else {}
+    return json.dumps(line | counts) + "\n"
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [ollama(("now", {})), ollama(("now", {})), ollama(("look", {"at": 1})), ollama(done=True)],
+        [ollama(("now", {}), ("now", {}), ("look", {"at": 1})), ollama(done=True)],
+    ],
+)
+def test_ollamas_tool_calls_are_whole_each_and_have_an_id(
+    lines: list[str], catalog: WriteCatalog, router: Router, raw: RawServer
+) -> None:
+    catalog({"a": {"model": "ollama/m", "api_base": raw.base}}, retries=0, cache=False)
+    raw.says("".join(lines), content_type="application/x-ndjson")
+    with router.stream("hi") as pieces:
+        list(pieces)
+    calls = pieces.answer.tool_calls
+    assert [(call.name, json.loads(call.arguments)) for call in calls] == [
+        ("now", {}),
+        ("now", {}),
+        ("look", {"at": 1}),
+    ]
+    assert len({call.id for call in calls} - {""}) == 3
+    told = pieces.answer.response.choices[0].message.tool_calls
+    assert [(call.id, call.function.arguments) for call in told] == [(call.id, call.arguments) for call in calls]
+
+
+@pytest.mark.parametrize("line", ['{"model": "m", "done": false}', "[]", '{"message": null}'])
+def test_a_line_of_ollamas_without_a_message_is_the_servers_mistake(
+    line: str, catalog: WriteCatalog, router: Router, raw: RawServer
+) -> None:
+    catalog({"a": {"model": "ollama/m", "api_base": raw.base}}, retries=0, cache=False)
+    raw.says(f"{line}\n", content_type="application/x-ndjson")
+    with pytest.raises(AllModelsFailed) as caught:
+        list(router.stream("hi"))
+    assert [attempt.error_kind for attempt in caught.value.attempts] == [Kind.SERVER]
+
+
+def claude(*events: Mapping[str, Any]) -> str:
+    """Events of an Anthropic stream, after its beginning."""
+    usage = {"input_tokens": 10, "output_tokens": 1}
+    message = {"id": "x", "type": "message", "role": "assistant", "model": "m", "content": [], "usage": usage}
+    start = {"type": "message_start", "message": message}
+    return "".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in (start, *events))
+
+
+@pytest.mark.parametrize(
+    ("type_", "kind"),
+    [
+        ("rate_limit_error", Kind.RATE_LIMIT),
+        ("authentication_error", Kind.AUTH),
+        ("overloaded_error", Kind.SERVER),
+        ("api_error", Kind.SERVER),
+        ("invalid_request_error", Kind.BAD_REQUEST),
+    ],
+)
+def test_an_error_in_claudes_stream_is_of_its_own_kind(
+    type_: str, kind: Kind, catalog: WriteCatalog, router: Router, raw: RawServer, keys: str
+) -> None:
+    catalog({"a": {"model": "anthropic/m", "api_base": raw.base, "price": PRICE}}, retries=0, cache=False)
+    error = {"type": "error", "error": {"type": type_, "message": "said so"}}
+    raw.says(claude(error), content_type="text/event-stream")
+    with pytest.raises(CallFailed) as caught:
+        list(router.stream("hi"))
+    assert [attempt.error_kind for attempt in caught.value.attempts] == [kind]
+
+
+def test_lines_that_proxies_add_to_claudes_stream_say_nothing(
+    catalog: WriteCatalog, router: Router, raw: RawServer, keys: str
+) -> None:
+    catalog({"a": {"model": "anthropic/m", "api_base": raw.base, "price": PRICE}}, retries=0, cache=False)
+    text = {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "ab"}}
+    stop = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 5}}
+    begun = {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}}
+    end = claude(stop, {"type": "message_stop"}).partition("\n\n")[2]
+    raw.says(f"{claude(begun, text)}data:\n\n{end}data: [DONE]\n\n", content_type="text/event-stream")
+    assert "".join(router.stream("hi")) == "ab"
+
+
+@pytest.mark.parametrize("part", [{"type": "input_audio", "input_audio": {"data": "AA==", "format": "wav"}}, SHARP])
+def test_a_stream_that_breaks_is_an_error_whatever_the_prompt_has_in_it(
+    part: Any, catalog: WriteCatalog, router: Router, raw: RawServer, keys: str
+) -> None:
+    catalog({"a": {"model": "openai/m", "api_base": raw.base, "price": PRICE}}, retries=0, cache=False)
+    raw.says(f"data: {json.dumps(said(content='one'))}\n\n", content_type="text/event-stream")
+    content = [{"type": "text", "text": "word " * 100}, part]
+    with pytest.raises(StreamInterrupted) as caught:
+        list(router.stream(messages=[{"role": "user", "content": content}]))
+    [attempt] = caught.value.attempts
+    assert attempt.usage is not None
+    assert attempt.usage.input_tokens >= 100
+    assert len(raw.bodies) == 1, "the picture was fetched"
 
 
 @pytest.mark.parametrize(

@@ -193,6 +193,27 @@ def test_a_model_known_to_lack_what_is_needed_costs_no_request(
     assert need == "images" or need in server.requests("second")[0].body
 
 
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("wire", ["openai", "anthropic", "ollama"])
+def test_what_litellm_cannot_send_is_no_error_of_the_provider(
+    wire: str, stream: bool, catalog: WriteCatalog, server: ScriptedServer, keys: str
+) -> None:
+    catalog({"a": getattr(server, wire)("a")}, cache=False)
+    registry = CollectorRegistry()
+    router = Router(registry=registry)
+    odd = [{"role": "user", "content": [{"type": "image", "data": "..."}]}]
+    for _ in range(4):
+        with pytest.raises(AllModelsFailed, match="LiteLLM can make no request in") as caught:
+            list(router.stream(messages=odd)) if stream else router.complete(messages=odd)
+        [attempt] = caught.value.attempts
+        assert (attempt.outcome, attempt.error_kind, attempt.status) == ("skipped", Kind.UNSUPPORTED, None)
+    assert server.ledger == []
+    for status in ("success", "error"):
+        labels = {"provider": wire, "model": "a", "status": status}
+        assert not registry.get_sample_value("llm_provider_requests_total", labels)
+    assert router.complete("hi").attempts[0].outcome == "ok", "it was set aside"
+
+
 def test_a_requirement_is_never_dropped_in_silence(
     call: Call, catalog: WriteCatalog, server: ScriptedServer, keys: str
 ) -> None:

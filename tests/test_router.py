@@ -148,8 +148,18 @@ BAD = [
     (lambda r: r.complete("hi", stream=True), r"use modelrouter.stream\("),
     (lambda r: r.complete("hi", api_key="sk-x"), "'api_key_env' in the catalog names another variable"),
     (lambda r: r.complete("hi", num_retries=3), "use retries="),
-    (lambda r: r.complete("hi", timeout=0), "timeout= takes a number of seconds above 0, not 0"),
-    (lambda r: r.complete("hi", deadline="soon"), "deadline= takes a number of seconds above 0, not 'soon'"),
+    (
+        lambda r: r.complete("hi", timeout=0),
+        "timeout= takes a number of seconds above 0 and .*, not 0",
+    ),
+    (
+        lambda r: r.complete("hi", deadline="soon"),
+        "deadline= takes a number of seconds above 0 and .*, not 'soon'",
+    ),
+    (lambda r: r.complete("hi", timeout=1e10), "timeout= takes a number of seconds above 0 and up to 1,000,000,000"),
+    (lambda r: r.complete("hi", tools=[1]), "tools= takes a list of mappings in OpenAI's form"),
+    (lambda r: r.complete("hi", tools={}), "tools= takes a list of mappings in OpenAI's form"),
+    (lambda r: r.complete("hi", client=5), "client= is not a parameter of a call: LiteLLM needs it for itself"),
     (lambda r: r.complete("hi", retries=-1), "retries= takes a whole number from 0, not -1"),
     (lambda r: r.complete("hi", response_format="json"), "response_format= takes a pydantic model or a mapping"),
 ]

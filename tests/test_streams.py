@@ -248,6 +248,12 @@ def _is_metered_as_cancelled(registry: CollectorRegistry, provider: str) -> None
     assert sample(registry, "llm_module_requests_total", module="default", outcome="cancelled") == 1
 
 
+def test_a_model_that_sends_what_is_no_text_is_at_work(read: Read, two: Any, server: ScriptedServer) -> None:
+    two("openai", timeout=0.5)
+    server.script("first", Reply(pieces=["let me see", *[0.2, ""] * 5, " there"]))
+    assert read("hi")[0] == ["let me see", " there"]
+
+
 def test_a_stream_that_nobody_reads_sends_nothing_and_has_no_answer(
     router: Router, two: Any, server: ScriptedServer
 ) -> None:
