@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
 from typing import Any
 
+import json_repair
 from dspy import lm15
 
 from . import _litellm as door
@@ -51,7 +52,9 @@ def takes(target: Target, response_format: Mapping[str, Any]) -> bool:
     return door.lacks(target, Request((), {"response_format": response_format})) is None
 
 
-_JSON_MODE = {"type": "json_object"}
+_HINTS: Mapping[str, Any] = {"response_format": {"type": "json_object"}, "reasoning_effort": "low"}
+"""What DSPy itself asks for, of a model like the first of the chain. The prompt asks for JSON in words too, and whoever
+cannot tell its reasoning can still answer."""
 
 
 @dataclass(frozen=True)
@@ -65,16 +68,25 @@ class _Base:
     def primary(self) -> Target:
         return get_router().catalog.resolve(self.module, self.pinned).chain[0]
 
-    def arguments(self, request: lm15.Request, call: Call) -> dict[str, Any]:
+    def ask(self, request: lm15.Request, call: Call) -> Ask:
+        """What the router is asked."""
         extra = None
         if call.rollout is not None or call.candidate:
             extra = f"dspy rollout {call.rollout} candidate {call.candidate}"
         call.candidate += 1
+        if (own := call.arguments.get("cache_key")) is not None and extra is not None:
+            extra = f"{own} {extra}"
         asked = _asked(request)
-        if asked.get("response_format") == _JSON_MODE and not takes(self.primary, _JSON_MODE):
-            # DSPy's prompt asks for JSON in words too; LiteLLM would leave it out in silence, and the router refuse it.
-            del asked["response_format"]
-        return {"module": self.module, "model": self.pinned, "cache_key": extra, **asked, **call.arguments}
+        own_settings = getattr(call.lm, "kwargs", {})
+        hints = {name for name, value in _HINTS.items() if asked.get(name) == value != own_settings.get(name)}
+        arguments = {**asked, **call.arguments, "cache_key": extra or own}
+        return Ask(
+            module=self.module,
+            model=self.pinned,
+            **{name: value for name, value in arguments.items() if name in _ASKED},
+            params={name: value for name, value in arguments.items() if name not in _ASKED},
+            optional=frozenset(hints),
+        )
 
 
 class Engine(_Base):
@@ -82,14 +94,14 @@ class Engine(_Base):
         call = current.get() or Call()
         try:
             with _as_dspy_knows_it(call):
-                return _response(get_router().complete(**self.arguments(request, call)), call)
+                return _response(get_router().complete_of(self.ask(request, call)), call)
         except lm15.ProviderError as error:
             return _silent(error, request, call)
 
     def stream(self, request: lm15.Request) -> Iterator[Any]:
         call = current.get() or Call()
         yield lm15.StreamStartEvent(model=request.model)
-        ask, thought = _ask(self.arguments(request, call)), False
+        ask, thought = self.ask(request, call), False
         with _as_dspy_knows_it(call), get_router().stream_of(ask, thinking=True) as pieces:
             for piece in pieces:
                 thought = thought or isinstance(piece, Thinking)
@@ -106,14 +118,14 @@ class AsyncEngine(_Base):
         call = current.get() or Call()
         try:
             with _as_dspy_knows_it(call):
-                return _response(await get_router().acomplete(**self.arguments(request, call)), call)
+                return _response(await get_router().acomplete_of(self.ask(request, call)), call)
         except lm15.ProviderError as error:
             return _silent(error, request, call)
 
     async def stream(self, request: lm15.Request) -> AsyncIterator[Any]:
         call = current.get() or Call()
         yield lm15.StreamStartEvent(model=request.model)
-        ask, thought = _ask(self.arguments(request, call)), False
+        ask, thought = self.ask(request, call), False
         with _as_dspy_knows_it(call):
             async with get_router().astream_of(ask, thinking=True) as pieces:
                 async for piece in pieces:
@@ -130,20 +142,13 @@ class AsyncEngine(_Base):
 # -- requests and answers, in DSPy's form
 
 _ASKED = frozenset(each.name for each in fields(Ask)) - {"params"}
-
-
-def _ask(arguments: Mapping[str, Any]) -> Ask:
-    own = {name: value for name, value in arguments.items() if name in _ASKED}
-    return Ask(**own, params={name: value for name, value in arguments.items() if name not in _ASKED})
-
-
 _codec = lm15.OpenAIChatLM(api_key="-", transport=None)  # sends nothing: it only knows OpenAI's form
 
 
 def _asked(request: lm15.Request) -> dict[str, Any]:
     """The messages and parameters of a request."""
     aside: list[dict[str, Any]] = []
-    request = replace(request, messages=tuple(_without_media(message, aside) for message in request.messages))
+    request = replace(request, messages=tuple(_in_openais_form(message, aside) for message in request.messages))
     body: dict[str, Any] = json.loads(_codec.build_request(request, stream=False).body)
     del body["model"]
     for part in _parts(body["messages"]) if aside else ():
@@ -161,8 +166,9 @@ def _asked(request: lm15.Request) -> dict[str, Any]:
 _ASIDE = "aside:"
 
 
-def _without_media(message: Any, aside: list[dict[str, Any]]) -> Any:
-    """The message with a picture in place of each sound and file, for which lm15's form of OpenAI has no place."""
+def _in_openais_form(message: Any, aside: list[dict[str, Any]]) -> Any:
+    """The message with a picture in place of each sound and file, for which lm15's form of OpenAI has no place, and
+    without a model's reasoning of before, which it would hand on as the model's words."""
 
     def keep(part: Any) -> Any:
         match part:
@@ -177,7 +183,8 @@ def _without_media(message: Any, aside: list[dict[str, Any]]) -> Any:
                 return part
         return lm15.ImagePart(url=f"{_ASIDE}{len(aside) - 1}")
 
-    return replace(message, parts=tuple(map(keep, message.parts)))
+    said = [part for part in message.parts if not isinstance(part, lm15.ThinkingPart)]
+    return replace(message, parts=tuple(map(keep, said or message.parts)))
 
 
 def _parts(messages: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -190,10 +197,27 @@ def _response(answer: Completion, call: Call) -> lm15.Response:
     call.answers.append(answer)
     call.costs.append(answer.cost_usd)
     call.attempts += answer.attempts
-    response = lm15.response_from_openai_chat(answer.body or _body(answer), model=answer.litellm_model)
+    response = lm15.response_from_openai_chat(_mended(answer.body) or _body(answer), model=answer.litellm_model)
     usage = lm15.Usage() if answer.cached else response.usage  # as with DSPy's own cache: nothing was used
     message = replace(response.message, parts=(*response.message.parts, *_citations(answer.body)))
     return replace(response, model=answer.litellm_model, usage=usage, message=message)
+
+
+def _mended(body: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """With arguments of tools that are mappings, as DSPy makes them of what models write."""
+    for choice in (body or {}).get("choices", ()):
+        for call in choice["message"].get("tool_calls") or ():
+            if (function := call.get("function")) is not None:
+                function["arguments"] = _mapping(function.get("arguments"))
+    return body
+
+
+def _mapping(arguments: Any) -> str:
+    try:
+        found = json.loads(arguments, parse_constant=lambda _: None)  # JSON has no NaN
+    except (TypeError, ValueError):
+        found = json_repair.loads(arguments) if isinstance(arguments, str) else arguments
+    return json.dumps(found if isinstance(found, dict) else {})
 
 
 def _citations(body: Mapping[str, Any] | None) -> Iterator[Any]:

@@ -16,7 +16,7 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 from pydantic import SecretStr
@@ -208,6 +208,9 @@ def _arguments(target: Target, request: Request, key: SecretStr | None, within: 
     arguments: dict[str, Any] = {
         name: value if isinstance(value, type) else copy.deepcopy(value) for name, value in request.params.items()
     }
+    for name in request.optional:
+        if lacks(target, Request((), {name: request.params[name]})) is not None:
+            del arguments[name]
     arguments |= {
         "model": target.litellm_model,
         "messages": copy.deepcopy(list(request.messages)),
@@ -225,10 +228,14 @@ def _arguments(target: Target, request: Request, key: SecretStr | None, within: 
     elif target.provider in ("openai", "anthropic"):
         # A server of one's own that wants no key; the clients refuse to start without one.
         arguments["api_key"] = "none"
-    if target.provider == "anthropic" and not arguments.keys() & {"max_tokens", "max_completion_tokens"}:
-        # Anthropic demands a limit, and LiteLLM sends 128,000 for a model that it does not know.
+    limited = arguments.keys() & {"max_tokens", "max_completion_tokens", "thinking", "reasoning_effort"}
+    if target.provider == "anthropic" and not limited:
+        # Anthropic demands a limit, and LiteLLM sends 128,000 for a model that it does not know. For one that reasons
+        # it adds to the reasoning's.
         arguments["max_tokens"] = 4096
-    if forced := [name for name in _needs(request) if target.supports.get(name) and name in arguments]:
+    taken = _taken(target.litellm_model) or ()
+    # What LiteLLM says that the model takes it puts into the provider's form; the rest goes as it is.
+    if forced := [name for name in _needs(request) if target.supports.get(name) and name in arguments.keys() - taken]:
         arguments["allowed_openai_params"] = [*arguments.get("allowed_openai_params", ()), *forced]
     if "tools" in arguments:
         # 1.106.2 imports the optional package mcp for any call with tools, unless told not to.
@@ -280,12 +287,17 @@ def context_window(target: Target) -> int | None:
 def _needs(request: Request) -> tuple[str, ...]:
     """Which of the abilities that models differ in the request asks for."""
     needs = [name for name in ("tools", "response_format") if request.params.get(name)]
-    if any(
-        isinstance(message.get("content"), list) and any(part.get("type") == "image_url" for part in message["content"])
-        for message in request.messages
-    ):
-        needs.append("images")
-    return tuple(needs)
+    return (*needs, "images") if any(_images(request)) else tuple(needs)
+
+
+def _images(request: Request) -> Iterator[str]:
+    """The addresses of the pictures in the messages."""
+    for message in request.messages:
+        content = message.get("content")
+        for part in content if isinstance(content, list) else ():
+            if part.get("type") == "image_url":
+                image = part.get("image_url")
+                yield str(image.get("url") if isinstance(image, Mapping) else image)
 
 
 _ABILITY_COLUMNS = {"tools": "supports_function_calling", "images": "supports_vision"}
@@ -298,6 +310,8 @@ def lacks(target: Target, request: Request) -> str | None:
     """
     row = _row(target) if target.own_address else None
     for need in _needs(request):
+        if need in request.optional:
+            continue
         able = target.supports.get(need)
         if able is None and row is not None and (column := _ABILITY_COLUMNS.get(need)) is not None:
             able = row.get(column)
@@ -305,17 +319,19 @@ def lacks(target: Target, request: Request) -> str | None:
             return f"it takes no {need}"
     if _litellm is None or stand_in is not None:
         return None
-    wants = request.params.get("response_format")
+    wants = None if "response_format" in request.optional else request.params.get("response_format")
     if target.provider == "anthropic" and isinstance(wants, Mapping) and wants.get("type") == "json_object":
         # LiteLLM leaves it out: only a schema can be asked of Anthropic.
-        return None if target.supports.get("response_format") else "it takes no response_format without a schema"
+        return "it takes no response_format without a schema"
+    if target.provider == "ollama" and any(url.startswith("http") for url in _images(request)):
+        return "it takes no images by their address; pass them as data: URLs"
     taken = _taken(target.litellm_model)
     if taken is None:
         return None
     choice = request.params.get("tool_choice")
     if target.provider == "ollama" and choice not in (None, "auto") and not target.supports.get("tool_choice"):
         return "it takes no tool_choice"  # LiteLLM says that it does, and leaves it out
-    allowed = {*_MAY_BE_DROPPED, *request.params.get("allowed_openai_params", ())}
+    allowed = {*_MAY_BE_DROPPED, *request.params.get("allowed_openai_params", ()), *request.optional}
     for name, value in request.params.items():
         asked = value or name == "web_search_options"  # {} is: search, with nothing more to say about it
         if asked and name in _openai_params() and name not in taken | allowed and not target.supports.get(name):

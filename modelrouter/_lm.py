@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -22,8 +23,8 @@ from .types import Target
 __all__ = ["RouterLM"]
 
 
-_MAY_HOLD_KEYS = frozenset(("api_key", "extra_headers"))
-"""Settings that are not saved with a program."""
+_MAY_HOLD_KEYS = re.compile(r"(?i)api_?key|access_key|secret|password|credential|_token$|headers$|^extra_")
+"""Names of settings that are not saved with a program."""
 
 
 class _Direct:
@@ -45,12 +46,36 @@ class _Direct:
 
 def _forward(lm: RouterLM, prompt: Any = None, messages: Any = None, **kwargs: Any) -> Any:
     with lm._calling(kwargs) as kept:
-        return dspy.LM.forward(lm, prompt, messages, **kept)
+        return dspy.LM.forward(lm, prompt, _heard(messages), **kept)
 
 
 async def _aforward(lm: RouterLM, prompt: Any = None, messages: Any = None, **kwargs: Any) -> Any:
     with lm._calling(kwargs) as kept:
-        return await dspy.LM.aforward(lm, prompt, messages, **kept)
+        return await dspy.LM.aforward(lm, prompt, _heard(messages), **kept)
+
+
+def _heard(messages: Any) -> Any:
+    """With sounds called mp3 that `dspy.Audio.from_path` calls mpeg, after their media type: DSPy's own request knows
+    only the one name."""
+    if not isinstance(messages, list):
+        return messages
+    messages[:] = map(_with_names, messages)  # in the very list by which DSPy knows its own messages
+    return messages
+
+
+def _with_names(message: Any) -> Any:
+    parts = message.get("content") if isinstance(message, Mapping) else None
+    if not isinstance(parts, list):
+        return message
+    named = list(map(_named, parts))
+    return message if named == parts else {**message, "content": named}
+
+
+def _named(part: Any) -> Any:
+    sound = part.get("input_audio") if isinstance(part, Mapping) else None
+    if isinstance(sound, Mapping) and sound.get("format") == "mpeg":
+        return {**part, "input_audio": {**sound, "format": "mp3"}}
+    return part
 
 
 class RouterLM(dspy.LM):  # type: ignore[misc]  # DSPy has no types
@@ -75,7 +100,7 @@ class RouterLM(dspy.LM):  # type: ignore[misc]  # DSPy has no types
         **overrides: Any,
     ) -> None:
         _check({"temperature": temperature, "max_tokens": max_tokens, **overrides})
-        pinned = model if model is None or isinstance(model, str) else tuple(model)
+        pinned = _pinned(model)
         limits, beside, kwargs = _split(overrides)
         chain = get_router().catalog.resolve(module, pinned).chain
         self.module = module
@@ -127,11 +152,11 @@ class RouterLM(dspy.LM):  # type: ignore[misc]  # DSPy has no types
 
     def __call__(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
         with self._calling(kwargs) as kept:
-            return super().__call__(prompt, messages=messages, **kept)
+            return super().__call__(prompt, messages=_heard(messages), **kept)
 
     async def acall(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
         with self._calling(kwargs) as kept:
-            return await super().acall(prompt, messages=messages, **kept)
+            return await super().acall(prompt, messages=_heard(messages), **kept)
 
     @contextmanager
     def _calling(self, kwargs: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -189,15 +214,16 @@ class RouterLM(dspy.LM):  # type: ignore[misc]  # DSPy has no types
         return set(KNOWN if takes(self._engine_spec.primary, _SCHEMA) else KNOWN - {"response_format"})
 
     def copy(self, **kwargs: Any) -> RouterLM:
-        """As `dspy.LM.copy`; ``model=`` pins another one."""
-        pinned = kwargs.pop("model", None)
+        """As `dspy.LM.copy`; ``module=`` names another one, ``model=`` pins a model or a chain."""
+        pinned, module = kwargs.pop("model", self._engine_spec.pinned), kwargs.pop("module", self.module)
         _check(kwargs)
         limits, beside, kept = _split(kwargs)
         copied: RouterLM = super().copy(**kept)
         copied._limits = {**self._limits, **limits}
         copied._beside = {**self._beside, **beside}
-        if pinned is not None:
-            copied._bind(pinned if isinstance(pinned, str) else tuple(pinned))
+        copied.module = module
+        copied._bind(_pinned(pinned))
+        get_router().catalog.resolve(module, copied._engine_spec.pinned)
         return copied
 
     def dump_state(self) -> dict[str, Any]:
@@ -212,7 +238,7 @@ class RouterLM(dspy.LM):  # type: ignore[misc]  # DSPy has no types
             **self.kwargs,
             "finetuning_model": self.finetuning_model,
         }
-        return {name: value for name, value in state.items() if value is not None and name not in _MAY_HOLD_KEYS}
+        return {name: value for name, value in state.items() if value is not None and not _MAY_HOLD_KEYS.search(name)}
 
     @classmethod
     def load_state(cls, state: dict[str, Any], **_: Any) -> RouterLM:
@@ -251,11 +277,9 @@ def _split(kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], d
 
 def _check(overrides: Mapping[str, Any]) -> None:
     """Refuse a misspelt override now, as a call would, and what cannot be another's."""
-    for name, ours in {"engine": None, "async_engine": None, "model_type": "chat"}.items():
+    for name, (ours, why) in _NOT_TO_CHOOSE.items():
         if overrides.get(name) not in (None, ours):
-            raise InvalidRequest(
-                f"{name}= cannot be chosen: the router asks, and in its provider's form for chat. Leave it out."
-            )
+            raise InvalidRequest(f"{name}= cannot be chosen: {why}. Leave it out.")
     build(
         Ask(
             "-",
@@ -265,6 +289,26 @@ def _check(overrides: Mapping[str, Any]) -> None:
             params={name: value for name, value in overrides.items() if name not in {*_NO_PARAMETERS, *_LIMITS}},
         )
     )
+
+
+_ITS_OWN = "the router asks, and in its provider's form for chat"
+_NOT_TO_CHOOSE = {
+    "engine": (None, _ITS_OWN),
+    "async_engine": (None, _ITS_OWN),
+    "model_type": ("chat", _ITS_OWN),
+    "prompt_cache": (None, "DSPy has it for its own engines; LiteLLM takes cache_control_injection_points="),
+    "prompt": (None, "each call has its own"),
+    "messages": (None, "each call has its own"),
+}
+
+
+def _pinned(model: Any) -> str | tuple[str, ...] | None:
+    """A model, or a chain of them, in place of the module's."""
+    if model is None or isinstance(model, str):
+        return model
+    if not isinstance(model, Sequence) or not all(isinstance(name, str) for name in model):
+        raise InvalidRequest(f"model= takes a name or a list of names, not {model!r}.")
+    return tuple(model)
 
 
 class _Tracker:

@@ -121,10 +121,11 @@ class Job:
             params["temperature"] = self.settings.temperature
         limits = [limit for limit in (self.settings.max_tokens, target.max_tokens) if limit is not None]
         params |= target.params
-        params |= self.request.params
+        own = self.request.optional & target.params.keys()
+        params |= {name: value for name, value in self.request.params.items() if name not in own}
         if limits and not params.keys() & {"max_tokens", "max_completion_tokens"}:
             params["max_tokens"] = min(limits)
-        return Request(self.request.messages, params, self.request.parse)
+        return replace(self.request, params=params, optional=self.request.optional - own)
 
 
 @dataclass(slots=True)

@@ -77,6 +77,8 @@ class Ask:
     deadline: float | None = None
     retries: int | None = None
     params: Mapping[str, Any] = field(default_factory=nothing)
+    optional: frozenset[str] = frozenset()
+    """Parameters without which a model is asked that does not take them, or has another value of its own."""
 
 
 def build(ask: Ask) -> Request:
@@ -109,6 +111,7 @@ def build(ask: Ask) -> Request:
         messages=messages,
         params=params,
         parse=_parser(params.get("response_format")),
+        optional=ask.optional & params.keys(),
     )
 
 

@@ -106,7 +106,7 @@ class Router:
             BadRequest: a provider says that the request itself is wrong.
         """
         ask = Ask(prompt, module, model, messages, system, cache, cache_key, timeout, deadline, retries, params)
-        return drive(self._plan(ask), self._performer.perform)
+        return self.complete_of(ask)
 
     async def acomplete(
         self,
@@ -125,7 +125,7 @@ class Router:
     ) -> Completion:
         """`complete` for asynchronous callers: the same arguments, answers and errors."""
         ask = Ask(prompt, module, model, messages, system, cache, cache_key, timeout, deadline, retries, params)
-        return await adrive(self._plan(ask), self._performer.aperform)
+        return await self.acomplete_of(ask)
 
     def stream(
         self,
@@ -167,6 +167,14 @@ class Router:
         """`stream` for asynchronous callers."""
         ask = Ask(prompt, module, model, messages, system, cache, cache_key, timeout, deadline, retries, params)
         return self.astream_of(ask)
+
+    def complete_of(self, ask: Ask) -> Completion:
+        """`complete`, of arguments that are put together."""
+        return drive(self._plan(ask), self._performer.perform)
+
+    async def acomplete_of(self, ask: Ask) -> Completion:
+        """`complete_of` for asynchronous callers."""
+        return await adrive(self._plan(ask), self._performer.aperform)
 
     def stream_of(self, ask: Ask, *, thinking: bool = False) -> Stream:
         """`stream`, of arguments that are put together. With `thinking` the model's reasoning is handed on, too, as

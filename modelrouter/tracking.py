@@ -24,7 +24,8 @@ from .types import Attempt, CacheUsed, CallEnded, FellOver, Sums, Usage
 
 __all__ = ["Spent", "Tracker", "carry", "feed", "track"]
 
-_trackers: ContextVar[tuple[Tracker, ...]] = ContextVar("modelrouter_trackers", default=())
+_trackers: ContextVar[tuple[Tracker, ...] | None] = ContextVar("modelrouter_trackers", default=None)
+"""None: nobody has said so far, and DSPy's settings may know."""
 _KEY = "modelrouter_trackers"
 """Under which they are among DSPy's settings."""
 
@@ -101,13 +102,15 @@ class Tracker:
             return dict(self._fallbacks)
 
     def __enter__(self) -> Self:
-        self._outer = _active()
-        self._token = _trackers.set((*self._outer, self))
+        self._before, self._outer = _trackers.get(), _active()
+        _trackers.set((*self._outer, self))
         carry()
         return self
 
     def __exit__(self, *exc: object) -> None:
-        _trackers.reset(self._token)
+        # Whose `dspy.context` began in the block and ends after it puts the block's tracker back among DSPy's settings:
+        # where there was nobody before, there is nobody from now on, whatever they say.
+        _trackers.set(self._before if self._before is not None or self._outer else ())
         carry(self._outer)
 
     def _sums(self, of: Callable[[tuple[str, str | None]], Any]) -> dict[Any, Spent]:
@@ -178,14 +181,14 @@ def feed(module: str, record: object) -> None:
 def carry(trackers: tuple[Tracker, ...] | None = None) -> None:
     """Put the trackers of this context among DSPy's settings, where it is loaded."""
     overrides = _dspy_settings()
-    wanted = _trackers.get() if trackers is None else trackers
+    wanted = _trackers.get() or () if trackers is None else trackers
     if overrides is not None and (now := overrides.get()).get(_KEY, ()) != wanted:
         overrides.set(type(now)({**now, _KEY: wanted}))
 
 
 def _active() -> tuple[Tracker, ...]:
-    if (here := _trackers.get()) or (overrides := _dspy_settings()) is None:
-        return here
+    if (here := _trackers.get()) is not None or (overrides := _dspy_settings()) is None:
+        return here or ()
     carried: tuple[Tracker, ...] = overrides.get().get(_KEY, ())
     return carried
 

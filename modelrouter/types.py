@@ -367,6 +367,8 @@ class Request:
     parse: Callable[[str], Any] | None = None
     """Makes the object of a pydantic ``response_format`` out of the text; raises ``ValueError`` when it does not
     validate."""
+    optional: frozenset[str] = frozenset()
+    """Parameters without which a model is asked that does not take them, or has another value of its own."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,11 +23,12 @@ from conftest import CANARY, WriteCatalog
 from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
 from servers import Answer, Break, Fault, Hang, Known, Reply, ScriptedServer, ToolUse
+from servers.raw import RawServer
 
 import modelrouter._litellm
 import modelrouter.live
 import modelrouter.router
-from modelrouter import Router, UnknownModule
+from modelrouter import Router, UnknownModule, track
 from modelrouter.errors import InvalidRequest
 
 # Before DSPy is imported: it makes its cache's directory then, and looks a price map up when it is first asked.
@@ -84,6 +85,7 @@ def router(
             "primary": server.openai(MODEL),
             "second": server.openai("gpt-4o", context_window=1_000_000),
             "claude": server.anthropic("claude-sonnet-4-5"),
+            "thorough": server.anthropic("claude-sonnet-4-5", params={"reasoning_effort": "high"}),
             "unpriced": {"model": "openai/unpriced", "api_base": server.openai_base},
             "able": server.openai("able", supports={"tools": True, "response_format": True}),
         },
@@ -91,6 +93,9 @@ def router(
         modules={
             "chained": {"chain": ["primary", "second"]},
             "claude": {"chain": ["claude"]},
+            "mixed": {"chain": ["primary", "claude"]},
+            "reasoning": {"chain": ["claude", "second"]},
+            "thorough": {"chain": ["thorough"], "max_tokens": 9000},
             "unpriced": {"chain": ["unpriced"]},
             "able": {"chain": ["able"]},
             "uncached": {"cache": False},
@@ -764,9 +769,126 @@ def test_a_model_is_pinned(server: ScriptedServer) -> None:
     assert server.requests()[0].model == "claude-sonnet-4-5"
 
 
+class Reasoned(dspy.Signature):  # type: ignore[misc]
+    question: str = dspy.InputField()
+    reasoning: dspy.Reasoning = dspy.OutputField()
+    answer: str = dspy.OutputField()
+
+
+class Facts(dspy.Signature):  # type: ignore[misc]
+    question: str = dspy.InputField()
+    facts: dict[str, str] = dspy.OutputField()
+
+
+@pytest.mark.parametrize(
+    ("module", "signature", "down", "answers", "hint"),
+    [
+        ("mixed", Facts, MODEL, Reply('{"facts": {"a": "b"}}'), "response_format"),
+        ("reasoning", Reasoned, "claude-sonnet-4-5", Reply('{"answer": "Paris"}'), "reasoning_effort"),
+    ],
+)
+def test_what_dspy_adds_for_the_first_model_keeps_no_other_from_answering(
+    module: str, signature: type[dspy.Signature], down: str, answers: Reply, hint: str, server: ScriptedServer
+) -> None:
+    other = "gpt-4o" if module == "reasoning" else "claude-sonnet-4-5"
+    server.script(down, Fault(503)).script(other, answers)
+    with dspy.context(lm=get_lm(module, cache=False), adapter=dspy.JSONAdapter()):
+        dspy.Predict(signature)(question="?")
+    assert (server.count(down), server.count(other)) == (1, 1)
+    assert hint not in server.requests(other)[0].body
+
+
+def test_what_the_catalog_says_of_reasoning_goes_before_what_dspy_adds(server: ScriptedServer) -> None:
+    server.script("claude-sonnet-4-5", chat(answer="Paris"))
+    with dspy.context(lm=get_lm("thorough", cache=False)):
+        dspy.Predict(Reasoned)(question="?")
+    assert server.requests()[0].body["thinking"]["budget_tokens"] == 4096
+
+
+@pytest.mark.filterwarnings("ignore:Passing OpenAI-style message:DeprecationWarning")
+def test_a_models_reasoning_of_before_is_not_handed_on_as_its_words(server: ScriptedServer) -> None:
+    before = {"role": "assistant", "content": "yes", "reasoning_content": "hm, no"}
+    get_lm()(messages=[{"role": "user", "content": "?"}, before, {"role": "user", "content": "!"}])
+    assert "hm" not in json.dumps(server.requests()[0].body)
+
+
+@both
+@pytest.mark.parametrize(
+    ("arguments", "args"),
+    [('{"city": "Par', {"city": "Par"}), ("{'city': 'P'}", {"city": "P"}), ("null", {}), ('["P"]', {}), ("", {})],
+)
+@pytest.mark.usefixtures("swept")
+def test_what_models_write_for_a_tools_arguments_is_mended(
+    kind: Kind, arguments: str, args: dict[str, Any], catalog: WriteCatalog
+) -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "look_up", "arguments": arguments}}
+    message = {"role": "assistant", "content": None, "tool_calls": [call]}
+    with RawServer() as raw:
+        raw.says({"id": "x", "choices": [{"index": 0, "message": message, "finish_reason": "tool_calls"}]})
+        catalog({"a": {"model": f"openai/{MODEL}", "api_base": raw.base}}, cache=False)
+        lm = (
+            get_lm(model="a")
+            if kind == "ours"
+            else dspy.LM(f"openai/{MODEL}", engine="litellm", api_base=raw.base, api_key=CANARY, cache=False)
+        )
+        with dspy.context(lm=lm, adapter=dspy.ChatAdapter(use_native_function_calling=True)):
+            found = dspy.Predict(Calling)(question="?", tools=[dspy.Tool(look_up)])
+    assert [call.args for call in found.calls.tool_calls] == [args]
+
+
+class Heard(dspy.Signature):  # type: ignore[misc]
+    sound: dspy.Audio = dspy.InputField()
+    answer: str = dspy.OutputField()
+
+
+def test_a_sound_out_of_a_file_is_called_mp3(server: ScriptedServer) -> None:
+    Path("a.mp3").write_bytes(b"sound")
+    server.script(MODEL, chat(answer="a bell"))
+    with dspy.context(lm=get_lm()):
+        dspy.Predict(Heard)(sound=dspy.Audio.from_path("a.mp3"))
+    [sound] = [
+        part["input_audio"]
+        for part in server.requests()[0].body["messages"][-1]["content"]
+        if part["type"] == "input_audio"
+    ]
+    assert sound["format"] == "mp3"
+
+
+def test_a_cache_key_of_ones_own_leaves_each_candidate_its_own(server: ScriptedServer) -> None:
+    server.script(MODEL, Reply("one"), Reply("two"))
+    assert get_lm(cache_key="mine")("hi", n=2, temperature=1.0) == ["one", "two"]
+    assert server.count() == 2
+
+
+def test_a_copy_may_be_another_modules(server: ScriptedServer) -> None:
+    lm = get_lm("chained").copy(module="claude")
+    assert (lm.module, lm.model) == ("claude", "anthropic/claude-sonnet-4-5")
+    lm("hi")
+    assert server.count("claude-sonnet-4-5") == 1
+    with pytest.raises(UnknownModule):
+        lm.copy(module="gone")
+
+
+@pytest.mark.parametrize("name", ["prompt", "messages", "prompt_cache", "model_type", "engine"])
+def test_what_cannot_be_chosen_is_refused_by_name(name: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"{name}= cannot be chosen"):
+        get_lm(**{name: "x"})
+
+
+def test_a_tracker_is_not_brought_back_by_a_dspy_context_that_ends_after_it(server: ScriptedServer) -> None:
+    context = dspy.context(lm=get_lm(cache=False))
+    with track() as spent:
+        context.__enter__()
+        dspy.settings.lm("counts")
+    context.__exit__(None, None, None)
+    get_lm(cache=False)("does not")
+    assert spent.total.calls == 1
+
+
 def test_only_names_and_settings_are_saved() -> None:
     headers = {"authorization": CANARY}
     lm = get_lm("chained", temperature=0.5, num_retries=4, timeout=9, cache=False, keep_alive=3, extra_headers=headers)
+    lm = lm.copy(headers=headers, extra_body={"api_key": CANARY}, aws_secret_access_key=CANARY, azure_ad_token=CANARY)
     state = lm.dump_state()
     assert state == {
         "_dspy_lm_class": "modelrouter.dspy.RouterLM",

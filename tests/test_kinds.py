@@ -193,6 +193,41 @@ def test_a_model_known_to_lack_what_is_needed_costs_no_request(
     assert need == "images" or need in server.requests("second")[0].body
 
 
+SCHEMA = {"type": "json_schema", "json_schema": {"name": "s", "schema": {"type": "object"}}}
+
+
+@pytest.mark.parametrize("wire", ["openai", "anthropic", "ollama"])
+def test_what_a_model_is_said_to_support_goes_out_in_its_providers_form(
+    wire: str, catalog: WriteCatalog, server: ScriptedServer, keys: str
+) -> None:
+    supports = {"response_format": True, "tools": True}
+    catalog({"a": {**getattr(server, wire)("a"), "supports": supports}}, cache=False)
+    Router(registry=CollectorRegistry()).complete("hi", response_format=SCHEMA)
+    body = server.requests()[0].body
+    asked = {"openai": "response_format", "anthropic": "tools", "ollama": "format"}
+    assert [name for name in asked.values() if name in body] == [asked[wire]]
+    assert not body.get("options", {}).get("response_format")
+
+
+def test_a_picture_at_an_address_goes_past_ollama_which_takes_none(
+    catalog: WriteCatalog, server: ScriptedServer, keys: str
+) -> None:
+    catalog({"a": server.ollama("a"), "b": server.openai("b")}, cache=False)
+    part = {"type": "image_url", "image_url": {"url": "https://example.com/a.png"}}
+    answer = Router(registry=CollectorRegistry()).complete(messages=[{"role": "user", "content": [part]}])
+    assert (answer.model, server.count("a")) == ("b", 0)
+    assert "pass them as data: URLs" in str(answer.attempts[0].error)
+
+
+@pytest.mark.parametrize(("effort", "limit"), [(None, 4096), ("high", 4096 + 4096)])
+def test_claudes_limit_of_tokens_has_room_for_its_reasoning(
+    effort: str | None, limit: int, catalog: WriteCatalog, server: ScriptedServer, keys: str
+) -> None:
+    catalog({"a": server.anthropic("claude-sonnet-4-5")}, cache=False)
+    Router(registry=CollectorRegistry()).complete("hi", reasoning_effort=effort)
+    assert server.requests()[0].body["max_tokens"] == limit
+
+
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize("wire", ["openai", "anthropic", "ollama"])
 def test_what_litellm_cannot_send_is_no_error_of_the_provider(
