@@ -20,8 +20,8 @@ from . import embedded, pricing, settings
 from ._classify import shown_address
 from .catalog import Catalog
 from .errors import InvalidCatalog, InvalidEnvironment
-from .plan import PATIENCE
-from .types import ModuleSettings, Resolved, Target
+from .plan import LONGEST_WAIT, Job
+from .types import ModuleSettings, Request, Resolved, Target
 
 __all__ = ["Finding", "Level", "ModuleReport", "Report", "broken", "check", "max_tokens", "timeout"]
 
@@ -29,8 +29,6 @@ Level = Literal["error", "warning"]
 
 _PATIENCE = 2.0
 """Seconds for an answer that the other side has at hand: Ollama's list of models, an application's metrics."""
-_LONGEST_WAIT = PATIENCE * 1.1 + 0.1
-"""Seconds before a retry, at most: the longest Retry-After that is waited for, with its jitter."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +157,7 @@ def _set_aside(url: str) -> Iterator[Finding]:
         with urllib.request.urlopen(url, timeout=_PATIENCE) as answer:  # noqa: S310 - the operator's own address
             text = answer.read().decode()
         samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
-    except (OSError, ValueError) as error:
+    except (OSError, HTTPException, ValueError) as error:
         yield Finding("error", shown_address(url) or url, f"no metrics can be read there: {error}")
         return
     for sample in samples:
@@ -216,18 +214,25 @@ def _number(value: Decimal | None) -> str:
 
 def timeout(target: Target, limits: ModuleSettings) -> float:
     """Seconds for one attempt of this model in a module with these settings."""
-    return target.timeout or limits.timeout
+    return _job(target, limits).timeout_of(target)
 
 
 def max_tokens(target: Target, limits: ModuleSettings) -> int | None:
     """Tokens of one answer of this model in a module with these settings; None: no limit is sent."""
-    return min((limit for limit in (limits.max_tokens, target.max_tokens) if limit is not None), default=None)
+    params = _job(target, limits).request_to(target).params
+    limit = params.get("max_completion_tokens", params.get("max_tokens"))
+    return limit if isinstance(limit, int) else None
+
+
+def _job(target: Target, limits: ModuleSettings) -> Job:
+    """A call that says nothing of its own."""
+    return Job("", (target,), Request(()), limits)
 
 
 def _module(resolved: Resolved, unusable: Mapping[str, str], prompt_tokens: int | None) -> ModuleReport:
     limits = resolved.settings
     tries = 1 + limits.retries
-    attempts_s = sum(tries * timeout(t, limits) + limits.retries * _LONGEST_WAIT for t in resolved.chain)
+    attempts_s = sum(tries * timeout(t, limits) + limits.retries * LONGEST_WAIT for t in resolved.chain)
     highest, unknown = _highest(resolved, prompt_tokens)
     return ModuleReport(
         module=resolved.module,

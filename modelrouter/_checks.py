@@ -75,7 +75,7 @@ def _dangling(value: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...],
         if string := litellm_string(name):
             return no_provider(string.partition("/")[0])
         match = nearest(name, names) if next(searches, None) is not None else None
-        return f"no model {name!r}." + (f" Did you mean {match!r}?" if match else "")
+        return f"no model {quoted(name)}." + (f" Did you mean {match!r}?" if match else "")
 
     def no_provider(name: str) -> str | None:
         match = mistyped_provider(name)

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from urllib.parse import urlsplit
 
+from ._wording import KEY_SHAPED
 from .types import Failure, Kind, Target
 
 __all__ = ["classify", "one_line", "shown_address"]
@@ -112,7 +113,7 @@ _NOT_JSON = re.compile(
     r"invalid response from llm endpoint|is not json",
     re.IGNORECASE,
 )
-_KEY_SHAPED = re.compile(r"\b(sk|pk|rk|gsk|key|xai)-[A-Za-z0-9_\-*.]{6,}|(?i:bearer)\s+[A-Za-z0-9_\-.~+/=]{6,}")
+_KEY_SHAPED = re.compile(KEY_SHAPED)
 
 
 def one_line(text: str, secrets: Sequence[str]) -> str:

@@ -329,12 +329,13 @@ def lacks(target: Target, request: Request) -> str | None:
     if taken is None:
         return None
     choice = request.params.get("tool_choice")
-    if target.provider == "ollama" and choice not in (None, "auto") and not target.supports.get("tool_choice"):
+    if target.provider == "ollama" and choice not in (None, "auto"):
         return "it takes no tool_choice"  # LiteLLM says that it does, and leaves it out
-    allowed = {*_MAY_BE_DROPPED, *request.params.get("allowed_openai_params", ()), *request.optional}
+    forced = {name for name, able in target.supports.items() if able}
+    allowed = {*_MAY_BE_DROPPED, *request.params.get("allowed_openai_params", ()), *request.optional, *forced}
     for name, value in request.params.items():
         asked = value or name == "web_search_options"  # {} is: search, with nothing more to say about it
-        if asked and name in _openai_params() and name not in taken | allowed and not target.supports.get(name):
+        if asked and name in _openai_params() and name not in taken | allowed:
             return f"it takes no {name}"
     return None
 

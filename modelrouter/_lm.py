@@ -203,7 +203,7 @@ class RouterLM(dspy.LM):  # type: ignore[misc]  # DSPy has no types
 
     @property
     def supports_reasoning(self) -> bool:
-        return _able(self._engine_spec.primary, "reasoning", "supports_reasoning")
+        return _able(self._engine_spec.primary, None, "supports_reasoning")
 
     @property
     def supports_response_schema(self) -> bool:
@@ -326,9 +326,9 @@ class _Tracker:
         return getattr(self._tracker, name)
 
 
-def _able(target: Target, what: str, column: str) -> bool:
+def _able(target: Target, what: str | None, column: str) -> bool:
     """Whether a model can do it: the catalog says, else LiteLLM's tables. DSPy wants not known to count as no."""
-    said = target.supports.get(what)
+    said = target.supports.get(what) if what is not None else None
     if said is None:
         door.load()
         found = row_of(door.rows(), target.litellm_model)

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+from ._wording import AS_IT_IS, shown
 from .types import LONGEST
 
 __all__ = [
@@ -32,7 +33,7 @@ __all__ = [
 
 
 def _refuse(message: str) -> PydanticCustomError:
-    return PydanticCustomError("as_it_is", "{message}", {"message": message})
+    return PydanticCustomError(AS_IT_IS, "{message}", {"message": message})
 
 
 # -- values
@@ -57,7 +58,7 @@ def litellm_string(name: str) -> str | None:
 def _litellm_string(value: str) -> str:
     string = litellm_string(value)
     if string is None or "${" in value:
-        raise _refuse(f"expected a LiteLLM string, provider/model, such as 'openai/gpt-4', got {value!r}")
+        raise _refuse(f"expected a LiteLLM string, provider/model, such as 'openai/gpt-4', got {shown(value)}")
     return string
 
 
@@ -73,9 +74,9 @@ VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 
 def _address(value: str) -> str:
     if "${" in VARIABLE.sub("", value):
-        raise _refuse(f"expected ${{NAME}} or ${{NAME:-default}}, got {value!r}")
+        raise _refuse(f"expected ${{NAME}} or ${{NAME:-default}}, got {shown(value)}")
     if not VARIABLE.match(value) and not value.startswith(("http://", "https://")):
-        raise _refuse(f"expected an address that starts with http:// or https://, got {value!r}")
+        raise _refuse(f"expected an address that starts with http:// or https://, got {shown(value)}")
     return value
 
 

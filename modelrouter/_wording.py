@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic_core import ErrorDetails
 
-__all__ = ["AS_IT_IS", "shown", "what_is_wrong"]
+__all__ = ["AS_IT_IS", "KEY_SHAPED", "shown", "what_is_wrong"]
 
 AS_IT_IS = "as_it_is"
 """The type of a `PydanticCustomError` whose message is complete: the value is not added to it."""
@@ -28,7 +28,14 @@ _EXPECTED = {
 }
 """By the first word of pydantic's name for the error: ``float_parsing``, ``float_type`` ..."""
 
-_KEY_LIKE = re.compile(r"(sk|pk|rk|gsk|xai|ghp|hf|AKIA|AIza|Bearer)[-_ A-Za-z0-9]{10}|[A-Za-z0-9+_-]{40}")
+KEY_SHAPED = (
+    r"\b((sk|pk|rk|gsk|key|xai)-|(gsk|hf|ghp|github_pat)_|AIza|AKIA)[A-Za-z0-9_\-*.]{6,}"
+    r"|(?i:bearer)\s+[A-Za-z0-9_\-.~+/=]{6,}"
+)
+"""What providers' keys look like."""
+_KEY_LIKE = re.compile(rf"(?!key-)({KEY_SHAPED})|[A-Za-z0-9+_-]{{40}}")
+_PASSWORD = re.compile(r"[^/\s:@]*:[^/\s@]+@")
+"""In an address, with the name before it."""
 _LONGEST = 60
 _NUMBER = re.compile(r"[-+]?[0-9][0-9_.]*([eE][-+]?[0-9]+)?")
 
@@ -44,12 +51,11 @@ def shown(value: object) -> str:
             return "a list"
         case bool():
             return str(value).lower()
-        case str() if _KEY_LIKE.match(value):
+        case str() if _KEY_LIKE.search(value):
             return "what looks like an API key"
-        case str() if len(value) > _LONGEST:
-            return f"{value[:_LONGEST]!r}..."
         case str():
-            return repr(value)
+            value = _PASSWORD.sub("***@", value)
+            return repr(value) if len(value) <= _LONGEST else f"{value[:_LONGEST]!r}..."
         case _:
             return str(value)
 

@@ -20,7 +20,6 @@ with 1.106.2):
 from __future__ import annotations
 
 import datetime
-import threading
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
@@ -30,6 +29,7 @@ from . import _litellm as door
 from . import pricing
 from ._answers import usage_of
 from ._classify import classify
+from ._forks import ProcessLock
 from .catalog import Catalog
 from .errors import ConfigurationError
 from .metrics import Metrics
@@ -133,7 +133,7 @@ def _seconds(began: Any, ended: Any) -> float:
     return 0.0
 
 
-_lock = threading.Lock()
+_lock = ProcessLock()
 _installed: Any = None
 
 

@@ -224,7 +224,7 @@ class _Binding:
             "cache": (self._environment.cache_enabled, "CACHE_ENABLED"),
             "cache_ttl": (self._environment.cache_ttl, "CACHE_TTL"),
         }.get(key, (getattr(self._general, key, None), f"LLM_{key.upper()}"))
-        if general is False:  # an operator who turns the cache off means all of it
+        if general is False:  # an operator who turns the cache off means all modules
             yield False, variable
         if getattr(own, key, None) is not None:
             yield getattr(own, key), f"{own.prefix}{key.upper()}"

@@ -245,7 +245,7 @@ class MissingKey(AllModelsFailed, LookupError):
 
 
 class DeadlineExceeded(AllModelsFailed, TimeoutError):
-    """The call's deadline passed before every model of the chain had been asked."""
+    """The call's deadline passed before a model of the chain had answered."""
 
     def __init__(
         self, *, module: str, models: int, attempts: Sequence[Attempt], elapsed: float, deadline: float

@@ -64,10 +64,7 @@ class LiveCatalog:
             return catalog
 
     def _reload(self, catalog: Catalog) -> Catalog:
-        try:
-            stamp = self._source.stamp()
-        except OSError:
-            stamp = ()  # gone, or being replaced
+        stamp = self._source.stamp()
         if stamp == self._stamp:
             return catalog
         self._stamp = stamp

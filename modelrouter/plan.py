@@ -68,6 +68,8 @@ PATIENCE = 30.0
 BACKOFF = 0.5
 """Seconds before the first retry, doubled before each further one ("exponential backoff with jitter")."""
 BACKOFF_MOST = 8.0
+LONGEST_WAIT = PATIENCE * 1.1 + 0.1
+"""Seconds before a retry, at most: such a wait, with its jitter (`_wait`)."""
 COMPLETE = frozenset(("stop", "tool_calls", "function_call"))
 """Finish reasons of answers that are worth remembering: one that was cut off at max_tokens is not."""
 NEARLY = 0.9
@@ -111,7 +113,11 @@ class Job:
     """The caller's own part of the key of a remembered answer."""
 
     def timeout_of(self, target: Target) -> float:
-        return self.timeout or target.timeout or self.settings.timeout
+        return self.timeout or self.usual_timeout_of(target)
+
+    def usual_timeout_of(self, target: Target) -> float:
+        """Without what the call itself says."""
+        return target.timeout or self.settings.timeout
 
     def request_to(self, target: Target) -> Request:
         """The request with what module, model and call say, the later before the earlier. A model's own max_tokens is a
@@ -443,7 +449,8 @@ def _try(
             else _wait(failure, retries, last=not others, left=until - course.now, random=random)
         )
         if wait is None or retries >= job.settings.retries:
-            cut_short = failure.kind is Kind.TIMEOUT and within < NEARLY * limit
+            # What the caller alone finds too slow says nothing for other calls.
+            cut_short = failure.kind is Kind.TIMEOUT and within < NEARLY * job.usual_timeout_of(target)
             yield from course.tell(ModelLeft(target, failure, cut_short=cut_short))
             course.landing = None if cut_short else failure
             if text is not None:

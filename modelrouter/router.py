@@ -285,7 +285,9 @@ def configure(
     global _default
     router = Router(catalog, settings=settings, store=store, registry=registry)
     router.catalog  # noqa: B018
-    _default = router
+    replaced, _default = _default, router
+    if replaced is not None:
+        replaced.close()  # what its counters have is written; calls that still use it open the store again
     return router
 
 

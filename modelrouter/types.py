@@ -58,7 +58,8 @@ def nothing() -> Mapping[str, Any]:
 
 
 class Kind(StrEnum):
-    """Why an attempt gave no answer. What follows from each is decided in ``plan.py`` alone."""
+    """Why an attempt gave no answer. What follows for the call is decided in ``plan.py``, for later ones in
+    ``health.py``."""
 
     RATE_LIMIT = "rate_limit"
     CONNECTION = "connection"

@@ -82,9 +82,7 @@ def surroundings(tmp_path: Path) -> Iterator[Path]:
     os.chdir(work)
     os.environ["MODELROUTER_STATE_DIR"] = str(tmp_path / "state")
     strayed.clear()
-    # A fresh metrics registry and default router belong here, before the test ...
     yield work
-    # ... and are closed here, after it.
     os.chdir(home)
     kept = {name: value for name, value in os.environ.items() if name.startswith(_LIBRARIES)}
     os.environ.clear()

@@ -113,6 +113,22 @@ def test_what_is_no_catalog_is_refused_in_one_sentence(data: str | bytes, said: 
     assert problems(data)[0].startswith(said)
 
 
+@pytest.mark.parametrize("key", ["sk-proj-0123456789abcdef", "gsk_0123456789abcdef", "AIzaSy0123456789abcdef"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        MODULES + "models: {a: {model: KEY}}",
+        MODULES + "models: {a: {model: openai/a, api_base: KEY}}",
+        MODULES + "models: {a: {model: openai/a, api_base: 'user:KEY@host'}}",
+        "modules: {default: {chain: [KEY]}}",
+    ],
+)
+def test_a_key_in_a_wrong_place_is_not_shown(text: str, key: str) -> None:
+    found = problems(text.replace("KEY", key))
+    assert found
+    assert not any(key in problem for problem in found)
+
+
 def test_a_few_bytes_of_anchors_that_stand_for_billions_of_values() -> None:
     bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
         f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 10)}]\n" for i in range(1, 12)

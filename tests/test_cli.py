@@ -6,8 +6,10 @@ import io
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -496,6 +498,11 @@ def test_a_reader_that_leaves_early_is_no_error(surroundings: Path) -> None:
     process.wait(30)
 
 
+def _say_something_else(listening: socket.socket) -> None:
+    with listening.accept()[0] as asked:
+        asked.sendall(b"this is no HTTP\r\n")
+
+
 def test_check_shows_what_a_running_application_has_set_aside(
     cli: Cli, catalog: WriteCatalog, server: ScriptedServer, keys: str, refused: str
 ) -> None:
@@ -508,6 +515,9 @@ def test_check_shows_what_a_running_application_has_set_aside(
     with start_metrics_server(0, registry=registry) as metrics:
         ran = cli("check", "--metrics", metrics.url)
     assert "warning: model openai a: it keeps failing and is set aside: other models are asked first" in ran.out
-    unreadable = cli("check", "--metrics", refused)
-    assert unreadable.code == 1
-    assert f"error: {refused}: no metrics can be read there" in unreadable.out
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        threading.Thread(target=_say_something_else, args=[mute], daemon=True).start()
+        for url in (refused, f"http://127.0.0.1:{mute.getsockname()[1]}"):
+            unreadable = cli("check", "--metrics", url)
+            assert unreadable.code == 1
+            assert f"error: {url}: no metrics can be read there" in unreadable.out

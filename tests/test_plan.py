@@ -448,6 +448,11 @@ def test_a_share_of_the_time_that_is_as_good_as_the_timeout_is_no_shorter(timeou
     assert left.cut_short is cut_short
 
 
+def test_what_only_the_caller_finds_too_slow_says_nothing_of_the_model() -> None:
+    course = play(["a", "b"], {"a": [failure(Kind.TIMEOUT)], "b": [OK]}, timeout=0.1)
+    assert [told.cut_short for told in course.told if isinstance(told, ModelLeft) and told.failure] == [True]
+
+
 @pytest.mark.parametrize("effect", [Look, Board, Load, Tell, Call, Keep, Land, Sleep])
 def test_no_interruption_is_swallowed(effect: type[Effect]) -> None:
     course = play(["a"], {"a": [failure(Kind.SERVER), OK]}, interrupted=effect)

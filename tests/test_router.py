@@ -22,6 +22,8 @@ import modelrouter
 import modelrouter.live
 import modelrouter.performer
 from modelrouter import InvalidRequest, Router, UnknownModel, UnknownModule
+from modelrouter.cache import default_store
+from modelrouter.counters import totals
 from modelrouter.request import KNOWN
 from modelrouter.testing import Answer, ScriptedProvider
 from modelrouter.types import ToolCall
@@ -415,6 +417,14 @@ def default(router: Router) -> Any:
     modelrouter.configure(registry=CollectorRegistry())
     yield
     modelrouter.router._default = before
+
+
+def test_a_router_that_is_replaced_leaves_what_it_has_counted(default: None, server: ScriptedServer) -> None:
+    for _ in range(3):
+        modelrouter.complete("hi", cache=True)
+    modelrouter.configure(registry=CollectorRegistry())
+    counted = totals(default_store().stats().counts)["default"]
+    assert (counted.misses, counted.hits) == (1, 2)
 
 
 def test_the_functions_of_the_package_use_one_router(default: None, server: ScriptedServer) -> None:
