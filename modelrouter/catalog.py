@@ -341,10 +341,13 @@ class Catalog:
     def provider_model(self, provider: str | None, model: str | None) -> str:
         """The name, for ``resolve(model=...)``, of what the two mean together, or either alone.
 
-        Raises UnknownModel, and InvalidRequest when both are None.
+        Raises UnknownModel, and InvalidRequest when both are None, or one of them no text.
         """
         if not provider and not model:
             raise InvalidRequest("name a provider, a model or both.")
+        for what, name in (("provider", provider), ("model", model)):
+            if not isinstance(name, str | None):
+                raise InvalidRequest(f"the {what} is named by a string, not by {type(name).__name__}.")
         return self._names.pair(provider or None, model or None).name
 
     def line_of(self, *path: str) -> int:

@@ -144,7 +144,8 @@ class Router:
     ) -> Stream:
         """`complete`, piece by piece: the same arguments. The next model is asked only before the first piece.
 
-        The deadline holds until the first piece; after it, `timeout` is the longest gap between two of them.
+        The deadline holds until the first piece; after it, `timeout` is how long nothing may come, be
+        it text, reasoning or part of a tool call.
         """
         ask = Ask(prompt, module, model, messages, system, cache, cache_key, timeout, deadline, retries, params)
         return self.stream_of(ask)

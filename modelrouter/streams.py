@@ -57,7 +57,7 @@ class Stream(_Answer):
         return next(self._pieces)
 
     def close(self) -> None:
-        """Close the connection, if it is still open."""
+        """Close the connection, if it is still open. Raises ValueError while another thread waits for a piece."""
         self._pieces.close()
 
     def __enter__(self) -> Self:
@@ -82,7 +82,8 @@ class AsyncStream(_Answer):
         return await anext(self._pieces)
 
     async def aclose(self) -> None:
-        """Close the connection, if it is still open."""
+        """Close the connection, if it is still open. Raises RuntimeError while another task waits for a piece; cancel
+        that one."""
         await self._pieces.aclose()
 
     async def __aenter__(self) -> Self:

@@ -419,6 +419,13 @@ def default(router: Router) -> Any:
     modelrouter.router._default = before
 
 
+def test_names_that_are_no_text_are_refused(default: None) -> None:
+    with pytest.raises(InvalidRequest, match="the provider is named by a string, not by int"):
+        modelrouter.get_llm_provider(5)  # type: ignore[arg-type]
+    with pytest.raises(InvalidRequest, match="the model is named by a string, not by int"):
+        modelrouter.get_llm_provider("openai", 5)  # type: ignore[arg-type]
+
+
 def test_a_router_that_is_replaced_leaves_what_it_has_counted(default: None, server: ScriptedServer) -> None:
     for _ in range(3):
         modelrouter.complete("hi", cache=True)

@@ -13,7 +13,6 @@ import sys
 import tempfile
 import time
 import warnings
-from itertools import count
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -32,8 +31,8 @@ from soak.books import Books
 from soak.leftovers import Leftovers
 from soak.sessions import environment
 
-SETTLING = 10
-"""Batches until caches and pools have their size; what grows after them is a leak."""
+SETTLING = 0.2
+"""Of the calls, until caches and pools have their size and most falls have been met; what grows after is a leak."""
 MEMORY = 10.0
 SERIES = 0.0025
 """Megabytes by which the process may grow: in all, and for each new value of the metrics. Falls from any of 240 models
@@ -85,8 +84,8 @@ def main() -> int:
             show(books)
             return 0
         began, before, series = None, None, 0
-        for batch in count():
-            if batch == SETTLING or (began is None and books.calls >= chosen.calls):
+        while True:
+            if began is None and books.calls >= SETTLING * chosen.calls:
                 began, before, series = books.calls, _now(), books.series
             if books.calls >= chosen.calls:
                 break
