@@ -35,6 +35,8 @@ class Call:
     arguments: dict[str, Any] = field(default_factory=dict)
     """The router's, beside the messages."""
     rollout: Any = None
+    beside: Mapping[str, Any] = field(default_factory=dict)
+    """Those of the arguments of which DSPy does not know."""
     candidate: int = 0
     """Of ``n``: DSPy asks once for each, with the same request."""
     answers: list[Completion] = field(default_factory=list)

@@ -166,7 +166,8 @@ class RouterLM(dspy.LM):  # type: ignore[misc]  # DSPy has no types
         cache = kept.get("cache", None if self.cache is True else self.cache)
         rollout = kept.get("rollout_id", self.kwargs.get("rollout_id"))
         limits = {**self._limits, **put_later, **limits}
-        call = Call(self, {"cache": cache, **limits, **self._beside, **beside_later, **beside}, rollout)
+        beside = {**self._beside, **beside_later, **beside}
+        call = Call(self, {"cache": cache, **limits, **beside}, rollout, beside=beside)
         token = current.set(call)
         try:
             if dspy.settings.usage_tracker is None:
@@ -193,6 +194,9 @@ class RouterLM(dspy.LM):  # type: ignore[misc]  # DSPy has no types
             entry["cost"] = None if None in costs else float(sum(cost for cost in costs if cost is not None))
             if entry["cost"] is not None:
                 entry.pop("cost_details", None)
+        if call is not None:  # what went past DSPy, but for what may hold a key
+            beside = {name: value for name, value in call.beside.items() if not _MAY_HOLD_KEYS.search(name)}
+            entry["kwargs"] = {**entry.get("kwargs", {}), **beside}
         if call is not None and call.attempts:
             entry["attempts"] = tuple(call.attempts)
         super().update_history(entry)

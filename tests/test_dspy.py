@@ -422,6 +422,12 @@ def test_reasoning_is_streamed_as_it_comes(kind: Kind, server: ScriptedServer) -
 
 
 @both
+def test_history_has_the_parameters_that_dspy_does_not_know_too(kind: Kind, lm: dspy.LM) -> None:
+    lm("hi", min_p=0.1, temperature=0.2)
+    assert lm.history[0]["kwargs"].items() >= {"min_p": 0.1, "temperature": 0.2}.items()
+
+
+@both
 def test_forward_by_itself_takes_what_a_call_takes(kind: Kind, server: ScriptedServer, swept: None) -> None:
     server.script(MODEL, *(Reply(text) for text in "abc"))
     lm = make(kind, server, cache=False)
