@@ -113,7 +113,7 @@ _NOT_JSON = re.compile(
     r"invalid response from llm endpoint|is not json",
     re.IGNORECASE,
 )
-_KEY_SHAPED = re.compile(KEY_SHAPED)
+_KEY_SHAPED = re.compile(rf"{KEY_SHAPED}|\bkey-[A-Za-z0-9_\-*.]{{6,}}")  # in a catalog a name may begin so
 
 
 def one_line(text: str, secrets: Sequence[str]) -> str:

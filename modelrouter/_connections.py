@@ -22,19 +22,19 @@ _TAKES_HANDLER = frozenset(
 """Providers that LiteLLM speaks to through its own HTTP handler, and takes one of ours for."""
 
 
-_seen: ContextVar[list[Any]] = ContextVar("modelrouter_requests")
+_sent: ContextVar[list[bool]] = ContextVar("modelrouter_sent")
 
 
-def watch() -> list[Any]:
-    """A list that gets each request that is sent in this context from here on, through `client`'s clients."""
-    requests: list[Any] = []
-    _seen.set(requests)
-    return requests
+def watch() -> list[bool]:
+    """A list that is empty until a request is sent in this context through `client`'s clients."""
+    sent: list[bool] = []
+    _sent.set(sent)
+    return sent
 
 
-async def _note(request: Any) -> None:
+async def _note(_: Any) -> None:
     with contextlib.suppress(LookupError):
-        _seen.get().append(request)
+        _sent.get().append(True)  # and not the request, which has the key and may be large
 
 
 class _Clients:

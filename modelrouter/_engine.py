@@ -81,10 +81,8 @@ class _Base:
         asked = _asked(request)
         own_settings = getattr(call.lm, "kwargs", {})
         hints = {name for name, value in _HINTS.items() if asked.get(name) == value != own_settings.get(name)}
-        arguments = {**asked, **call.arguments, "cache_key": extra or own}
+        arguments = {"module": self.module, "model": self.pinned, **asked, **call.arguments, "cache_key": extra or own}
         return Ask(
-            module=self.module,
-            model=self.pinned,
             **{name: value for name, value in arguments.items() if name in _ASKED},
             params={name: value for name, value in arguments.items() if name not in _ASKED},
             optional=frozenset(hints),
@@ -143,7 +141,7 @@ class AsyncEngine(_Base):
 
 # -- requests and answers, in DSPy's form
 
-_ASKED = frozenset(each.name for each in fields(Ask)) - {"params"}
+_ASKED = frozenset(each.name for each in fields(Ask)) - {"params", "optional"}
 _codec = lm15.OpenAIChatLM(api_key="-", transport=None)  # sends nothing: it only knows OpenAI's form
 
 

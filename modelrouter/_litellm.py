@@ -308,10 +308,11 @@ def lacks(target: Target, request: Request) -> str | None:
 
     The catalog's ``supports`` decides; then LiteLLM's tables, once it is loaded.
     """
+    if request.optional:
+        required = {name: value for name, value in request.params.items() if name not in request.optional}
+        request = Request(request.messages, required)
     row = _row(target) if target.own_address else None
     for need in _needs(request):
-        if need in request.optional:
-            continue
         able = target.supports.get(need)
         if able is None and row is not None and (column := _ABILITY_COLUMNS.get(need)) is not None:
             able = row.get(column)
@@ -319,7 +320,7 @@ def lacks(target: Target, request: Request) -> str | None:
             return f"it takes no {need}"
     if _litellm is None or stand_in is not None:
         return None
-    wants = None if "response_format" in request.optional else request.params.get("response_format")
+    wants = request.params.get("response_format")
     if target.provider == "anthropic" and isinstance(wants, Mapping) and wants.get("type") == "json_object":
         # LiteLLM leaves it out: only a schema can be asked of Anthropic.
         return "it takes no response_format without a schema"
@@ -332,7 +333,7 @@ def lacks(target: Target, request: Request) -> str | None:
     if target.provider == "ollama" and choice not in (None, "auto"):
         return "it takes no tool_choice"  # LiteLLM says that it does, and leaves it out
     forced = {name for name, able in target.supports.items() if able}
-    allowed = {*_MAY_BE_DROPPED, *request.params.get("allowed_openai_params", ()), *request.optional, *forced}
+    allowed = {*_MAY_BE_DROPPED, *request.params.get("allowed_openai_params", ()), *forced}
     for name, value in request.params.items():
         asked = value or name == "web_search_options"  # {} is: search, with nothing more to say about it
         if asked and name in _openai_params() and name not in taken | allowed:

@@ -207,7 +207,7 @@ class RouterLM(dspy.LM):  # type: ignore[misc]  # DSPy has no types
 
     @property
     def supports_reasoning(self) -> bool:
-        return _able(self._engine_spec.primary, None, "supports_reasoning")
+        return _tabled(self._engine_spec.primary, "supports_reasoning")
 
     @property
     def supports_response_schema(self) -> bool:
@@ -330,14 +330,17 @@ class _Tracker:
         return getattr(self._tracker, name)
 
 
-def _able(target: Target, what: str | None, column: str) -> bool:
-    """Whether a model can do it: the catalog says, else LiteLLM's tables. DSPy wants not known to count as no."""
-    said = target.supports.get(what) if what is not None else None
-    if said is None:
-        door.load()
-        found = row_of(door.rows(), target.litellm_model)
-        said = found is not None and found[1].get(column) is True
-    return said
+def _able(target: Target, what: str, column: str) -> bool:
+    """Whether a model can do it: the catalog says, else LiteLLM's tables."""
+    said = target.supports.get(what)
+    return _tabled(target, column) if said is None else said
+
+
+def _tabled(target: Target, column: str) -> bool:
+    """Whether LiteLLM's tables say so. DSPy wants not known to count as no."""
+    door.load()
+    found = row_of(door.rows(), target.litellm_model)
+    return found is not None and found[1].get(column) is True
 
 
 _SCHEMA = {"type": "json_schema"}

@@ -29,11 +29,11 @@ _EXPECTED = {
 """By the first word of pydantic's name for the error: ``float_parsing``, ``float_type`` ..."""
 
 KEY_SHAPED = (
-    r"\b((sk|pk|rk|gsk|key|xai)-|(gsk|hf|ghp|github_pat)_|AIza|AKIA)[A-Za-z0-9_\-*.]{6,}"
+    r"\b((sk|pk|rk|gsk|xai)-|(gsk|hf|ghp|github_pat)_|AIza|AKIA)[A-Za-z0-9_\-*.]{6,}"
     r"|(?i:bearer)\s+[A-Za-z0-9_\-.~+/=]{6,}"
 )
 """What providers' keys look like."""
-_KEY_LIKE = re.compile(rf"(?!key-)({KEY_SHAPED})|[A-Za-z0-9+_-]{{40}}")
+_KEY_LIKE = re.compile(rf"{KEY_SHAPED}|^[A-Za-z0-9+_-]{{40}}")
 _PASSWORD = re.compile(r"[^/\s:@]*:[^/\s@]+@")
 """In an address, with the name before it."""
 _LONGEST = 60

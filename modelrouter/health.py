@@ -27,7 +27,7 @@ class _State:
     target: Target
     failures: int = 0
     kind: Kind | None = None
-    """Of the last failure."""
+    """Of the last failure for which it was set aside."""
     until: float | None = None
     """Monotonic; None: not set aside."""
 
@@ -77,15 +77,16 @@ class Health:
         with self._lock:
             state = self._states.setdefault(key, _State(target))
             was = state.until is not None
-            state.kind = None if failure is None else failure.kind
             if failure is None:
                 state.failures, state.until = 0, None
             elif failure.kind is Kind.RATE_LIMIT:
                 if failure.retry_after is not None:
+                    state.kind = failure.kind
                     state.until = max(state.until or now, now + min(failure.retry_after, LONGEST))
             elif failure.kind in _FAILING or (failure.kind is Kind.TIMEOUT and not record.cut_short):
                 state.failures += 1
                 if state.failures >= IN_A_ROW:
+                    state.kind = failure.kind
                     state.until = now + PROBE_AFTER
             changed, any_aside = was != (state.until is not None), self._any_aside(target)
         if changed:

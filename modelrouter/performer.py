@@ -118,6 +118,7 @@ class Performer:
             case Call() | Open():
                 return self._bounded(self._send(effect), effect.within)
             case Next():
+                # What is no text may come for so long, and then nothing.
                 return self._bounded(effect.stream.next(effect.within), 2 * effect.within)
             case Close():
                 _loop.finish(effect.stream.close())

@@ -265,7 +265,7 @@ def plan(job: Job, facts: Facts, *, now: float, random: Callable[[], float]) -> 
 def _ask(course: _Course, random: Callable[[], float]) -> Plan:
     job = course.job
     waiting, aside = list(job.chain), list[Target]()
-    over: tuple[str, Kind] | None = None  # who was passed over last because it fails, and how
+    over: tuple[str, Kind] | None = None  # for whom the next one stands in, and why
     while waiting or aside:
         in_place = bool(waiting)
         target = waiting.pop(0) if in_place else aside.pop(0)

@@ -13,7 +13,7 @@ from typing import Any
 
 from .types import Attempt, Price, PriceTier, Target, Usage
 
-__all__ = ["FREE", "bundled", "cost", "differences", "is_free", "most", "price_of", "row_of"]
+__all__ = ["FREE", "bundled", "cost", "differences", "is_free", "known", "most", "price_of", "row_of", "total"]
 
 FREE = Price(input=Decimal(0), output=Decimal(0))
 """What a model costs that runs on one's own machine."""

@@ -102,16 +102,15 @@ class Tracker:
             return dict(self._fallbacks)
 
     def __enter__(self) -> Self:
-        self._before, self._outer = _trackers.get(), _active()
-        _trackers.set((*self._outer, self))
+        _trackers.set((*_active(), self))
         carry()
         return self
 
     def __exit__(self, *exc: object) -> None:
-        # Whose `dspy.context` began in the block and ends after it puts the block's tracker back among DSPy's settings:
-        # where there was nobody before, there is nobody from now on, whatever they say.
-        _trackers.set(self._before if self._before is not None or self._outer else ())
-        carry(self._outer)
+        # Said outright and not taken back: a `dspy.context` that began in the block and ends after it puts this tracker
+        # back among DSPy's settings. And in whatever context the block ends: it need not be the one that it began in.
+        _trackers.set(tuple(each for each in _active() if each is not self))
+        carry()
 
     def _sums(self, of: Callable[[tuple[str, str | None]], Any]) -> dict[Any, Spent]:
         with self._lock:
@@ -178,10 +177,10 @@ def feed(module: str, record: object) -> None:
 # DSPy gives the threads that it starts its own settings, and no other context variable.
 
 
-def carry(trackers: tuple[Tracker, ...] | None = None) -> None:
+def carry() -> None:
     """Put the trackers of this context among DSPy's settings, where it is loaded."""
     overrides = _dspy_settings()
-    wanted = _trackers.get() or () if trackers is None else trackers
+    wanted = _trackers.get() or ()
     if overrides is not None and (now := overrides.get()).get(_KEY, ()) != wanted:
         overrides.set(type(now)({**now, _KEY: wanted}))
 

@@ -866,6 +866,11 @@ def test_a_cache_key_of_ones_own_leaves_each_candidate_its_own(server: ScriptedS
     assert server.count() == 2
 
 
+def test_a_call_may_ask_another_model(server: ScriptedServer) -> None:
+    get_lm()("hi", model="claude")
+    assert (server.count(MODEL), server.count("claude-sonnet-4-5")) == (0, 1)
+
+
 def test_a_copy_may_be_another_modules(server: ScriptedServer) -> None:
     lm = get_lm("chained").copy(module="claude")
     assert (lm.module, lm.model) == ("claude", "anthropic/claude-sonnet-4-5")

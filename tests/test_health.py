@@ -82,6 +82,13 @@ def test_a_model_is_set_aside_as_long_as_it_is_at_any_address(health: Health, ch
     assert changes == [True, True, True, False]
 
 
+def test_a_model_is_set_aside_for_what_it_was_set_aside_for(health: Health) -> None:
+    for _ in range(3):
+        health.note(left(Kind.SERVER), 0.0)
+    health.note(left(Kind.EMPTY_RESPONSE), 1.0)
+    assert health.aside(TARGET, 2.0) is Kind.SERVER
+
+
 def test_calls_go_past_a_failing_model_and_return_when_it_answers(
     catalog: WriteCatalog, server: ScriptedServer, keys: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

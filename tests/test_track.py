@@ -154,6 +154,15 @@ def test_a_stream_that_is_collected_while_another_call_is_counted_counts_too(mon
     assert spent.total.calls == 2
 
 
+def test_a_block_may_end_in_another_context(router: Router) -> None:
+    outer, inner = track(), track()
+    copy_context().run(inner.__enter__)
+    with outer:
+        inner.__exit__(None, None, None)
+        router.complete("hi")
+    assert (outer.total.calls, inner.total.calls) == (1, 0)
+
+
 def test_a_cancelled_call_is_unanswered(router: Router, server: ScriptedServer) -> None:
     server.script("a", Hang())
 
