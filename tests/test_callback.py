@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from collections.abc import Coroutine, Iterator
 from pathlib import Path
@@ -239,6 +240,29 @@ def test_what_is_no_chat_is_not_metered(litellm: ModuleType, calls: Calls, count
         litellm.embedding(input="hi", **calls.at())
     calls.sync()
     counted.until(1)
+
+
+def test_others_hear_of_synchronous_calls_as_of_asynchronous_ones(
+    litellm: ModuleType, router: Router, server: ScriptedServer
+) -> None:
+    from litellm.integrations.custom_logger import CustomLogger
+
+    told: list[str] = []
+    came = threading.Event()
+
+    class Listener(CustomLogger):  # type: ignore[misc]
+        def log_success_event(self, *_: Any, **__: Any) -> None:
+            told.append("synchronous")
+
+        async def async_log_success_event(self, *_: Any, **__: Any) -> None:
+            told.append("asynchronous")
+            came.set()
+
+    litellm.callbacks.append(Listener())
+    litellm.success_callback.append(lambda *_: told.append("function"))
+    router.complete("hi", model="a")
+    assert came.wait(5)
+    assert told == ["asynchronous"]
 
 
 @pytest.mark.parametrize("others", [False, True], ids=["alone", "with other code's callbacks"])

@@ -949,6 +949,43 @@ def test_what_dspy_refuses_before_anybody_is_asked(server: ScriptedServer) -> No
     assert not server.requests()
 
 
+REFUSED = [
+    {"role": "user", "content": [{"type": "video_url", "video_url": {"url": "https://example.com/a.mp4"}}]},
+    {"role": "user", "content": [{"type": "document", "source": {"type": "text", "data": "a"}}]},
+    {"role": "user", "content": [{"type": "image_url", "image_url": "https://example.com/a.png"}]},
+    {"role": "user", "content": [{"type": "input_audio", "input_audio": {"data": "AAAA", "format": "flac"}}]},
+    {"role": "user", "content": [{"type": "text", "text": "a", "cache_control": {"type": "ephemeral"}}]},
+    {"role": "user", "content": "a", "name": "me"},
+    {"role": "function", "content": "a", "name": "look_up"},
+    {
+        "role": "assistant",
+        "content": "a",
+        "thinking_blocks": [{"type": "thinking", "thinking": "hm", "signature": "s"}],
+    },
+]
+TOOL = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object"}}}
+
+
+@pytest.mark.filterwarnings("ignore:Passing OpenAI-style message:DeprecationWarning")
+@pytest.mark.parametrize(
+    ("message", "settings"),
+    [
+        *((message, {}) for message in REFUSED),
+        (None, {"tools": [{**TOOL, "function": {**TOOL["function"], "strict": True}}]}),
+        (None, {"tools": [{**TOOL, "cache_control": {"type": "ephemeral"}}]}),
+        (None, {"tools": [{"type": "web_search_20250305", "name": "web_search"}]}),
+        (None, {"reasoning_effort": {"effort": "low"}}),
+        (None, {"logit_bias": {5: 1}}),
+    ],
+)
+def test_what_dspys_own_request_has_no_place_for_is_refused_before_anybody_is_asked(
+    message: Any, settings: dict[str, Any], server: ScriptedServer
+) -> None:
+    with pytest.raises((dspy.LMError, TypeError, ValueError)):
+        get_lm()(messages=[message or {"role": "user", "content": "?"}], **settings)
+    assert server.ledger == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "model", "logged"),
     [

@@ -457,7 +457,7 @@ def test_what_only_the_caller_finds_too_slow_says_nothing_of_the_model() -> None
 def test_no_interruption_is_swallowed(effect: type[Effect]) -> None:
     course = play(["a"], {"a": [failure(Kind.SERVER), OK]}, interrupted=effect)
     assert isinstance(course.error, KeyboardInterrupt)
-    assert [(told.outcome) for told in course.told if isinstance(told, CallEnded)] == ["cancelled"]
+    assert [told.outcome for told in course.told if isinstance(told, CallEnded)] == ["cancelled"]
 
 
 def test_what_the_reader_of_a_stream_takes_is_not_the_models() -> None:
