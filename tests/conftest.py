@@ -19,6 +19,8 @@ from typing import Any, Protocol
 
 import pytest
 import yaml
+from hypothesis import HealthCheck
+from hypothesis import settings as hypothesis_settings
 from llmock.testing import LLMockServer
 from servers import Llmock, ScriptedServer, never_accepts, refused_port
 
@@ -42,6 +44,9 @@ strayed: list[str] = []
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # Tests time nothing: on a busy machine Hypothesis would complain of that.
+    hypothesis_settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    hypothesis_settings.load_profile("untimed")
     # A warning of LiteLLM's own that became an error in the middle of a call would look like the provider's failure.
     for theirs in ("Item '.*' on TypedDict class:UserWarning", "Accessing the 'model_:DeprecationWarning"):
         config.addinivalue_line("filterwarnings", f"ignore:{theirs}")

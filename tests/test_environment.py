@@ -468,7 +468,7 @@ def test_the_example_sets_nothing_and_each_of_its_lines_works() -> None:
 
 
 def test_the_example_explains_each_variable_that_is_read() -> None:
-    code = "".join(path.read_text() for path in (ROOT / "modelrouter").glob("*.py"))
+    code = "".join(path.read_text() for path in (ROOT / "modelrouter").rglob("*.py"))
     names = set(re.findall(r"\b(?:MODELROUTER|CACHE|OLLAMA|OPENAI|ANTHROPIC)_(?:[A-Z]+_?)+\b", code))
     names |= {f"{prefix}LLM_{ending}" for prefix in ("", "ANALYZER_") for ending in settings._LEVEL}
     unexplained = {name for name in names if not re.search(rf"\b{name}\b", EXAMPLE)}

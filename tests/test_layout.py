@@ -98,7 +98,8 @@ def imports(name: str) -> Iterator[tuple[int, str]]:
             case ast.Import():
                 yield from ((node.lineno, alias.name) for alias in node.names)
             case ast.ImportFrom():
-                source = ".".join(filter(None, ["modelrouter" if node.level else None, node.module]))
+                here = ["modelrouter", *name.split(".")[:-1]]
+                source = ".".join(filter(None, [*(here[: len(here) + 1 - node.level] if node.level else ()), node.module]))
                 yield from ((node.lineno, f"{source}.{alias.name}") for alias in node.names)
             case _:
                 for child in ast.iter_child_nodes(node):
@@ -114,8 +115,9 @@ def test_a_file_imports_only_from_the_floors_below_its_own(name: str) -> None:
     wrong = []
     for line, imported in imports(name):
         package, _, rest = imported.partition(".")
-        home = rest.partition(".")[0]
-        below = FLOORS.get(home, FLOORS["__init__"])  # no file of ours: a name taken from the package itself
+        parts = rest.split(".")
+        known = (".".join(parts[:n]) for n in range(len(parts), 0, -1))
+        below = next((FLOORS[each] for each in known if each in FLOORS), FLOORS["__init__"])
         if package == "modelrouter" and below >= floor:
             wrong.append(f"modelrouter/{name}.py:{line} (floor {floor}) imports {imported} (floor {below})")
     assert not wrong, "\n".join(wrong)
