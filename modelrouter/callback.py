@@ -29,10 +29,10 @@ from . import _litellm as door
 from . import pricing
 from ._answers import usage_of
 from ._classify import classify
-from ._forks import ProcessLock
 from .catalog import Catalog
 from .errors import ConfigurationError
 from .metrics import Metrics
+from .process.forks import ProcessLock
 from .types import Attempt, Target
 
 __all__ = ["Hooks", "install"]

@@ -10,8 +10,8 @@ from concurrent.futures import TimeoutError as Overdue
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from ._forks import ProcessLock
 from .effects import Shared
+from .process.forks import ProcessLock
 from .types import Failure
 
 __all__ = ["Flight", "Flights", "Outcome"]

@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from ._forks import ProcessLock
+from .process.forks import ProcessLock
 from .types import Kind, ModelLeft, Target
 
 __all__ = ["Health", "forget"]

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from . import catalog as catalogs
 from . import settings
-from ._forks import ProcessLock
 from .catalog import Catalog
 from .errors import ModelRouterError
+from .process.forks import ProcessLock
 from .types import Environment
 
 __all__ = ["LiveCatalog"]

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from . import _litellm as door
-from . import _loop, embedded, pricing, settings, tracking
+from . import embedded, pricing, settings, tracking
 from .cache import Cache, Remembered, default_store
 from .cache import key as cache_key
 from .counters import Counters
@@ -21,6 +21,7 @@ from .errors import EmbeddedUnavailable
 from .flights import Flights
 from .health import Health
 from .metrics import Metrics
+from .process import event_loops as _loop
 from .store import Store
 from .types import (
     Attempt,

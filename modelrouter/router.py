@@ -11,13 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from . import callback
-from ._forks import ProcessLock
 from .catalog import Catalog
 from .effects import Plan, adrive, drive
 from .live import LiveCatalog
 from .metrics import Metrics
 from .performer import Performer
 from .plan import Job, plan
+from .process.forks import ProcessLock
 from .request import Ask, build
 from .store import Store
 from .streams import AsyncStream, Stream

@@ -19,7 +19,7 @@ from decimal import Decimal
 from operator import itemgetter
 from typing import Any, Self
 
-from ._forks import ProcessLock
+from .process.forks import ProcessLock
 from .types import Attempt, CacheUsed, CallEnded, FellOver, Sums, Usage
 
 __all__ = ["Spent", "Tracker", "carry", "feed", "track"]

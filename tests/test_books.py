@@ -17,7 +17,8 @@ from soak.books import Books
 from soak.leftovers import Leftovers
 from soak.sessions import environment
 
-from modelrouter import Router, _loop
+from modelrouter import Router
+from modelrouter.process import event_loops as _loop
 
 CALLS = 2_000
 AT_ONCE = 40

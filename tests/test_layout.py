@@ -22,8 +22,8 @@ PACKAGE = ROOT / "modelrouter"
 
 FLOORS = {
     "_disk": 0,
-    "_forks": 0,
-    "_loop": 0,
+    "process.forks": 0,
+    "process.event_loops": 0,
     "_wording": 0,
     "_yaml": 0,
     "errors": 0,
@@ -99,7 +99,9 @@ def imports(name: str) -> Iterator[tuple[int, str]]:
                 yield from ((node.lineno, alias.name) for alias in node.names)
             case ast.ImportFrom():
                 here = ["modelrouter", *name.split(".")[:-1]]
-                source = ".".join(filter(None, [*(here[: len(here) + 1 - node.level] if node.level else ()), node.module]))
+                source = ".".join(
+                    filter(None, [*(here[: len(here) + 1 - node.level] if node.level else ()), node.module])
+                )
                 yield from ((node.lineno, f"{source}.{alias.name}") for alias in node.names)
             case _:
                 for child in ast.iter_child_nodes(node):
@@ -110,6 +112,8 @@ def imports(name: str) -> Iterator[tuple[int, str]]:
 
 @each_file
 def test_a_file_imports_only_from_the_floors_below_its_own(name: str) -> None:
+    if name.endswith(".__init__"):
+        return  # a package's face: empty, or the names that users import
     assert name in FLOORS, f"modelrouter/{name}.py has no floor: give it one in FLOORS, above all that it imports"
     floor = FLOORS[name]
     wrong = []

@@ -21,7 +21,8 @@ from conftest import WriteCatalog
 from prometheus_client import CollectorRegistry
 from servers import Hang, ScriptedServer
 
-from modelrouter import DeadlineExceeded, Router, _loop
+from modelrouter import DeadlineExceeded, Router
+from modelrouter.process import event_loops as _loop
 
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 ENDS = 30.0
@@ -126,7 +127,7 @@ def test_without_descriptors_it_is_an_error_and_with_them_it_works(run: Callable
     pytest.importorskip("resource", reason="this system has no limits to set")
     said = run("""
         import os, resource, sys, threading, warnings
-        from modelrouter import _loop
+        from modelrouter.process import event_loops as _loop
 
         # asyncio's own, of a loop that it could not make.
         warnings.filterwarnings("ignore", "coroutine '_Background._until_stopped'", RuntimeWarning)
@@ -197,8 +198,8 @@ def test_a_child_that_is_forked_while_a_lock_is_held_can_take_it(
 ) -> None:
     said = run(f"""
         import os, signal, sys, threading, warnings
-        from modelrouter import _loop
-        from modelrouter._forks import ProcessLock
+        from modelrouter.process import event_loops as _loop
+        from modelrouter.process.forks import ProcessLock
 
         warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
 

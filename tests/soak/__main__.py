@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from faults import kill_writers
 from servers import ScriptedServer
 
-from modelrouter import _loop
+from modelrouter.process import event_loops as _loop
 from soak.books import Books
 from soak.leftovers import Leftovers
 from soak.sessions import environment
