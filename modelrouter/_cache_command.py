@@ -15,7 +15,7 @@ from .errors import nearest
 
 if TYPE_CHECKING:
     from .counters import Totals
-    from .store import DiskStore
+    from .store.disk import DiskStore
 
 __all__ = ["app"]
 

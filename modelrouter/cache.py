@@ -16,7 +16,7 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from . import settings
-from .store import DiskStore, Store, StoreError
+from .store.disk import DiskStore, Store, StoreError
 from .types import Reply, Request, Target, ToolCall, Usage
 
 __all__ = ["Cache", "Found", "Remembered", "decode", "default_store", "encode", "key"]

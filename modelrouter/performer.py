@@ -22,7 +22,7 @@ from .flights import Flights
 from .health import Health
 from .metrics import Metrics
 from .process import event_loops as _loop
-from .store import Store
+from .store.disk import Store
 from .types import (
     Attempt,
     CacheUsed,

@@ -19,7 +19,7 @@ from .performer import Performer
 from .plan import Job, plan
 from .process.forks import ProcessLock
 from .request import Ask, build
-from .store import Store
+from .store.disk import Store
 from .streams import AsyncStream, Stream
 from .types import Completion, Environment, ModuleSettings
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from modelrouter.store import DiskStore, StoreError
+from modelrouter.store.disk import DiskStore, StoreError
 
 __all__ = ["fork_while_writing", "kill_writers", "patiently", "run"]
 
@@ -22,7 +22,7 @@ KEYS = [f"key-{number}" for number in range(40)]
 _WRITER = """
 import sys
 from faults import KEYS, value
-from modelrouter.store import DiskStore
+from modelrouter.store.disk import DiskStore
 
 store = DiskStore(sys.argv[1])
 number = int(sys.argv[2])
@@ -35,11 +35,11 @@ while True:
 
 _FORKER = """
 import os, signal, sys, threading
-import modelrouter.store
+import modelrouter.store.disk
 from faults import patiently
-from modelrouter.store import DiskStore
+from modelrouter.store.disk import DiskStore
 
-modelrouter.store.REST = 0.0
+modelrouter.store.disk.REST = 0.0
 store, children = DiskStore(sys.argv[1]), int(sys.argv[2])
 done = threading.Event()
 proc = os.path.isdir("/proc/self/fd")

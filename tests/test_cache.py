@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from modelrouter.cache import Cache, decode, encode, key
-from modelrouter.store import DiskStore, StoreError
+from modelrouter.store.disk import DiskStore, StoreError
 from modelrouter.types import Reply, Request, Target, ToolCall, Usage
 
 NOW = 1_800_000_000.0

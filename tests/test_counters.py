@@ -20,7 +20,7 @@ from servers import Reply, ScriptedServer
 
 from modelrouter import Router, cli
 from modelrouter.counters import Counters, Totals, totals
-from modelrouter.store import DiskStore, StoreError
+from modelrouter.store.disk import DiskStore, StoreError
 
 
 @pytest.fixture
@@ -101,7 +101,7 @@ PROCESS = """
 import os, sys
 from decimal import Decimal
 from modelrouter.counters import Counters
-from modelrouter.store import DiskStore
+from modelrouter.store.disk import DiskStore
 
 store = DiskStore(sys.argv[1])
 def write(changes):

@@ -21,7 +21,7 @@ ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "modelrouter"
 
 FLOORS = {
-    "_disk": 0,
+    "store.database": 0,
     "process.forks": 0,
     "process.event_loops": 0,
     "_wording": 0,
@@ -38,7 +38,7 @@ FLOORS = {
     "pricing": 1,
     "request": 1,
     "settings": 1,
-    "store": 1,
+    "store.disk": 1,
     "tracking": 1,
     "_checks": 2,
     "_embedded_server": 2,

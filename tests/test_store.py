@@ -21,8 +21,8 @@ from faults import fork_while_writing, kill_writers, run
 from hypothesis import given
 from hypothesis import strategies as st
 
-import modelrouter.store
-from modelrouter.store import DiskStore, NullStore, Stats, StoreError
+import modelrouter.store.disk
+from modelrouter.store.disk import DiskStore, NullStore, Stats, StoreError
 
 KILLS = int(os.environ.get("KILLS", "50"))
 
@@ -47,7 +47,7 @@ def store(directory: Path) -> Iterator[DiskStore]:
 @pytest.fixture
 def no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     """What failed is tried again at once."""
-    monkeypatch.setattr(modelrouter.store, "REST", 0.0)
+    monkeypatch.setattr(modelrouter.store.disk, "REST", 0.0)
 
 
 @pytest.fixture
@@ -321,7 +321,7 @@ def test_a_locked_database_keeps_nobody_waiting_twice(
         other.execute(lock)
         other.execute("UPDATE Settings SET value = value")
         assert reason(lambda: store.get("key")) == "busy"
-        monkeypatch.setattr(modelrouter.store, "BUSY", 3600.0)
+        monkeypatch.setattr(modelrouter.store.disk, "BUSY", 3600.0)
         assert reason(lambda: store.get("key")) == "busy", "it waited again"
         assert reason(lambda: store.set("key", "value", ttl=60)) == "busy", "it waited again"
     store.close()  # which ends the rest
@@ -373,7 +373,7 @@ def test_a_read_only_directory() -> None:
 
 FULL = """
 import resource, sys
-from modelrouter.store import DiskStore, StoreError
+from modelrouter.store.disk import DiskStore, StoreError
 
 store = DiskStore(sys.argv[1])
 store.set("before", "value", ttl=60)

@@ -150,7 +150,7 @@ def _litellm(base: str) -> Iterator[Run]:
 
 def _sizes(folder: Path, catalog: Path) -> list[Row]:
     import modelrouter
-    from modelrouter.store import DiskStore
+    from modelrouter.store.disk import DiskStore
 
     def hits(entries: int, asked: int) -> Run:
         home = folder / f"of-{entries}"

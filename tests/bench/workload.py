@@ -110,7 +110,7 @@ def run(ask: Callable[[str], tuple[bool, Decimal]], prompts: Sequence[str]) -> B
 def asking(address: str, folder: Path) -> Iterator[Callable[..., tuple[bool, Decimal]]]:
     """A router's `complete`: whether the answer was a remembered one, and what it cost."""
     import modelrouter
-    from modelrouter.store import DiskStore
+    from modelrouter.store.disk import DiskStore
 
     catalog = folder / "models.yaml"
     catalog.write_text(_CATALOG.format(address=address))

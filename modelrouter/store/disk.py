@@ -22,10 +22,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from .errors import ModelRouterError
+from modelrouter.errors import ModelRouterError
 
 if TYPE_CHECKING:
-    from ._disk import Database
+    from .database import Database
 
 __all__ = ["SIZE_LIMIT", "DiskStore", "NullStore", "Stats", "Store", "StoreError"]
 
@@ -253,7 +253,7 @@ class DiskStore:
         self._rests.pop(writing, None)
 
     def _open(self) -> Database:
-        from ._disk import DBNAME, Database
+        from .database import DBNAME, Database
 
         _make_private(self.directory)
         self._number = max([self._number, *_numbers(self.directory)])
@@ -269,7 +269,7 @@ class DiskStore:
 
     def _failed(self, error: Exception, writing: bool) -> StoreError:
         """What an exception means, after the store has been put into a state to go on from."""
-        from ._disk import Refused, cause
+        from .database import Refused, cause
 
         error = cause(error)
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the details of extended codes
@@ -323,7 +323,7 @@ def _value(key: str, row: str | None) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        from ._disk import Refused
+        from .database import Refused
 
         raise Refused("it is not JSON") from None
 
