@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from . import _litellm as door
-from . import embedded, settings
+from . import settings
 from ._render import Screen
 from .catalog import Catalog
+from .embedded import server as embedded
 from .errors import AllModelsFailed
 from .request import Ask, build
 from .router import Router

@@ -12,11 +12,12 @@ from functools import partial
 from typing import Any
 
 from . import _litellm as door
-from . import embedded, pricing, settings, tracking
+from . import pricing, settings, tracking
 from .cache import Cache, Remembered, default_store
 from .cache import key as cache_key
 from .counters import Counters
 from .effects import Await, Board, Call, Close, Effect, Keep, Land, Load, Look, Next, Open, Sleep, Tell
+from .embedded import server as embedded
 from .errors import EmbeddedUnavailable
 from .flights import Flights
 from .health import Health

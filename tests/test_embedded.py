@@ -21,7 +21,8 @@ import pytest
 from conftest import WriteCatalog
 from prometheus_client import CollectorRegistry
 
-from modelrouter import AllModelsFailed, Router, embedded
+from modelrouter import AllModelsFailed, Router
+from modelrouter.embedded import server as embedded
 from modelrouter.errors import EmbeddedUnavailable
 
 ROOT = Path(__file__).parent.parent
@@ -154,7 +155,7 @@ def test_other_weights_replace_it(endpoint: embedded.Endpoint, tmp_path: Path) -
 def test_fork() -> None:
     program = python("""if True:
         import os, socket, sys, urllib.request
-        from modelrouter.embedded import endpoint, stop
+        from modelrouter.embedded.server import endpoint, stop
 
         def answers(server):
             address = server.api_base.removesuffix("/v1") + "/health"
@@ -191,7 +192,7 @@ def test_fork() -> None:
 def test_kill_9_of_the_parent_ends_it_in_the_middle_of_an_answer() -> None:
     program = python("""if True:
         import os, sys, time
-        from modelrouter.embedded import endpoint
+        from modelrouter.embedded.server import endpoint
         server = endpoint()
         print(server.api_base, server.api_key.get_secret_value(), flush=True)
         if not os.fork():
@@ -220,7 +221,7 @@ def test_ctrl_c_is_for_the_program_which_may_still_want_an_answer() -> None:
     program = python(
         """if True:
         import sys
-        from modelrouter.embedded import endpoint
+        from modelrouter.embedded.server import endpoint
         server = endpoint()
         try:
             print("ready", flush=True)
@@ -248,7 +249,7 @@ def test_what_is_not_installed_is_named(tmp_path: Path, installed: tuple[str, ..
         f"""if True:
         import sys
         sys.path.append({str(tmp_path)!r})
-        from modelrouter.embedded import endpoint, present
+        from modelrouter.embedded.server import endpoint, present
         from modelrouter.errors import EmbeddedUnavailable
         try:
             endpoint()

