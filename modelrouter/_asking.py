@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from . import _litellm as door
-from . import settings
+from . import environment
 from ._render import Screen
 from .catalog import Catalog
 from .embedded import server as embedded
@@ -48,7 +48,7 @@ class Asker:
     ) -> Completion:
         """The answer. Raises what `Router.complete` does."""
         build(Ask(prompt, system=system))  # a mistake is told before LiteLLM takes its time
-        if not all(map(settings.missing_key, self._router.catalog.resolve(module, model).chain)):
+        if not all(map(environment.missing_key, self._router.catalog.resolve(module, model).chain)):
             load(self._screen)
         try:
             with self._screen.busy("Waiting for the answer"):
@@ -67,7 +67,7 @@ class Asker:
         resolved = catalog.resolve(module)
         if not _nothing_is_set_up(catalog, resolved, error):
             raise error
-        if (missing := embedded.present(gguf=settings.gguf())) is not None:
+        if (missing := embedded.present(gguf=environment.gguf())) is not None:
             error.add_note(f"With no key and no Ollama, a small model could answer, but {missing}")
             raise error
         self._screen.note(_better(resolved))
@@ -90,7 +90,7 @@ def _embedded_name(catalog: Catalog) -> str:
 
 def _better(resolved: Resolved) -> str:
     """One line: that the small model answers, and what to set for a better one."""
-    keys = sorted({variable for target in resolved.chain if (variable := settings.missing_key(target))})
+    keys = sorted({variable for target in resolved.chain if (variable := environment.missing_key(target))})
     ways = [f"set {' or '.join(keys)} (.env is read)"] if keys else []
     ways += ["start Ollama ('ollama serve')"] if any(target.provider == "ollama" for target in resolved.chain) else []
     return (

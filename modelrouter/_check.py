@@ -16,7 +16,7 @@ from typing import Literal, TypeAlias
 from prometheus_client.parser import text_string_to_metric_families
 
 from . import _litellm as door
-from . import pricing, settings
+from . import environment, pricing
 from ._classify import shown_address
 from .catalog import Catalog
 from .embedded import server as embedded
@@ -111,7 +111,7 @@ def check(
         catalog.path,
         tuple(findings),
         tuple(_module(resolved, unusable, prompt_tokens) for resolved in chosen),
-        embedded.present(gguf=settings.gguf()),
+        embedded.present(gguf=environment.gguf()),
     )
 
 
@@ -123,10 +123,10 @@ Tags: TypeAlias = Callable[[str], "frozenset[str] | str"]
 
 def _unusable(target: Target, tags: Tags) -> str | None:
     """What keeps the model from answering, or None."""
-    if (variable := settings.missing_key(target)) is not None:
+    if (variable := environment.missing_key(target)) is not None:
         return f"{variable} is not set"
     if target.provider == "embedded":
-        return embedded.present(gguf=settings.gguf())
+        return embedded.present(gguf=environment.gguf())
     if target.provider == "ollama" and target.api_base is not None:
         names = tags(target.api_base)
         if isinstance(names, str):

@@ -21,7 +21,7 @@ from typing import Any, Protocol
 
 from pydantic import SecretStr
 
-from . import _connections, _quiet, settings
+from . import _connections, _quiet, environment
 from ._answers import reply
 from ._classify import classify
 from ._streaming import Stream
@@ -73,7 +73,7 @@ class StandIn(Protocol):
     """Whether answers are remembered and looked for."""
 
     def missing_key(self, target: Target) -> str | None:
-        """As `settings.missing_key`."""
+        """As `environment.missing_key`."""
 
     async def asend(self, target: Target, request: Request, *, within: float) -> Reply | Failure:
         """As `asend` below."""
@@ -108,7 +108,7 @@ def load() -> None:
     with _lock:
         if loaded():
             return
-        settings.export_dotenv()
+        environment.export_dotenv()
         for name, value in _BEFORE_IMPORT.items():
             os.environ.setdefault(name, value)
         import litellm
@@ -195,7 +195,7 @@ async def aopen(
 
 
 def _failure(error: Exception, target: Target, key: SecretStr | None, *, unsent: bool = False) -> Failure:
-    secrets = settings.secret_values()
+    secrets = environment.secret_values()
     if key is not None and key.get_secret_value():
         secrets.append(key.get_secret_value())
     return classify(error, target, secrets, unsent=unsent)

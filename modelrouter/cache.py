@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal
 
-from . import settings
+from . import environment
 from .store.disk import DiskStore, Store, StoreError
 from .types import Reply, Request, Target, ToolCall, Usage
 
@@ -201,7 +201,7 @@ def _cost(text: str | None) -> Decimal | None:
 
 def default_store() -> DiskStore:
     """The user's own: what a router has that was given none."""
-    return DiskStore(settings.state_dir() / "cache")
+    return DiskStore(environment.state_dir() / "cache")
 
 
 @dataclass(frozen=True, slots=True)

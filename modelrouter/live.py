@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from . import catalog as catalogs
-from . import settings
+from . import environment
 from .catalog import Catalog
 from .errors import ModelRouterError
 from .process.forks import ProcessLock
@@ -55,7 +55,7 @@ class LiveCatalog:
             return catalog
         with self._lock:
             if (catalog := self._catalog) is None:
-                self._source = catalogs.find(self._path, settings.config_path())
+                self._source = catalogs.find(self._path, environment.config_path())
                 self._stamp = self._source.stamp()
                 catalog = self._use(self._read())
             elif time.monotonic() >= self._look_again:
@@ -82,8 +82,7 @@ class LiveCatalog:
 
     def _read(self) -> Catalog:
         draft = catalogs.parse(self._source.read(), shown=self._source.shown)
-        environment = self._environment or settings.read(draft.prefixes.values())
-        return draft.bind(environment)
+        return draft.bind(self._environment or environment.read(draft.prefixes.values()))
 
     def _use(self, catalog: Catalog) -> Catalog:
         known = self._catalog.warnings if self._catalog is not None else ()

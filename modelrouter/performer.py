@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from . import _litellm as door
-from . import pricing, settings, tracking
+from . import environment, pricing, tracking
 from .cache import Cache, Remembered, default_store
 from .cache import key as cache_key
 from .counters import Counters
@@ -91,10 +91,10 @@ class Performer:
     def obstacle(self, target: Target, request: Request) -> Obstacle | None:
         """Why the model cannot answer the request: its key, its installation, its abilities."""
         stand_in = door.stand_in
-        missing_key = settings.missing_key if stand_in is None else stand_in.missing_key
+        missing_key = environment.missing_key if stand_in is None else stand_in.missing_key
         if (variable := missing_key(target)) is not None:
             return Obstacle(Kind.MISSING_KEY, f"{variable} is not set", variable)
-        if _embedded(target) and (missing := embedded.present(gguf=settings.gguf())) is not None:
+        if _embedded(target) and (missing := embedded.present(gguf=environment.gguf())) is not None:
             return Obstacle(Kind.NOT_FOUND, missing)
         if (why := door.lacks(target, request)) is not None:
             return Obstacle(Kind.UNSUPPORTED, why)
@@ -188,11 +188,11 @@ class Performer:
         target, within = effect.target, effect.within
         announce(target)
         if not _embedded(target):
-            key = settings.secret(target.key_env) if target.key_env is not None else None
+            key = environment.secret(target.key_env) if target.key_env is not None else None
             return await send(target, effect.request, key=key, within=within)
         began = time.monotonic()
         try:
-            server = await asyncio.to_thread(embedded.endpoint, gguf=settings.gguf(), timeout=within)
+            server = await asyncio.to_thread(embedded.endpoint, gguf=environment.gguf(), timeout=within)
         except EmbeddedUnavailable as error:
             return Failure(Kind.NOT_FOUND, str(error))
         served = replace(target, litellm_model=f"openai/{server.model}", api_base=server.api_base, own_address=False)
@@ -204,7 +204,7 @@ class Performer:
             return None, None
         extra = effect.extra
         if effect.target.provider == "embedded":
-            extra = f"{settings.gguf()} {extra}"  # other weights, other answers
+            extra = f"{environment.gguf()} {extra}"  # other weights, other answers
         key = cache_key(effect.target, effect.request, extra=extra)
         if key is None:
             return None, None

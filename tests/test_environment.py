@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from modelrouter import catalog, settings
+from modelrouter import catalog, environment
 from modelrouter.catalog import Catalog
 from modelrouter.errors import InvalidEnvironment
 
@@ -20,10 +20,10 @@ MODULES = ("default", "analyzer", "scorer", "response_generator")
 def load(dotenv: str = "", yaml: str | None = None) -> Catalog:
     """The catalog in an environment whose .env is `dotenv`; the shipped catalog unless there is `yaml`."""
     Path(".env").write_text(dotenv)
-    source = catalog.find(None, settings.config_path())
+    source = catalog.find(None, environment.config_path())
     shown = source.shown if yaml is None else "models.yaml"
     draft = catalog.parse(source.read() if yaml is None else yaml.encode(), shown=shown)
-    return draft.bind(settings.read(draft.prefixes.values()))
+    return draft.bind(environment.read(draft.prefixes.values()))
 
 
 def chains(loaded: Catalog) -> dict[str, list[str]]:
@@ -362,13 +362,13 @@ def test_an_address_without_its_variable_is_refused() -> None:
 
 def test_a_env_that_is_a_directory_or_has_a_byte_order_mark() -> None:
     Path(".env").mkdir()
-    assert settings.read([]).default.model is None
+    assert environment.read([]).default.model is None
     Path(".env").rmdir()
     Path(".env").write_bytes(b"\xef\xbb\xbfLLM_MODEL=a\n")
-    assert settings.read([]).default.model == "a"
+    assert environment.read([]).default.model == "a"
     Path(".env").write_text("LLM_MODEL=a\n", encoding="utf-16")
     with pytest.raises(InvalidEnvironment, match="UTF-8"):
-        settings.read([])
+        environment.read([])
 
 
 # -- warnings
@@ -407,43 +407,43 @@ def test_a_secret_is_what_it_is_now_and_shows_itself_nowhere(monkeypatch: pytest
     Path(".env").write_text(
         "OPENAI_API_KEY=from-the-file\nGROQ_API_KEY=gsk-of-groq\nMY_BEARER=called-anything\nLONG=harmless\n"
     )
-    key = settings.secret("OPENAI_API_KEY")
+    key = environment.secret("OPENAI_API_KEY")
     assert key is not None
     assert key.get_secret_value() == "from-the-file"
-    assert "from-the-file" not in f"{key} {key!r} {settings.read([])!r}"
+    assert "from-the-file" not in f"{key} {key!r} {environment.read([])!r}"
     monkeypatch.setenv("OPENAI_API_KEY", "from-the-process\n")
     assert (
-        str(settings.secret("OPENAI_API_KEY") and settings.secret("OPENAI_API_KEY").get_secret_value())
+        str(environment.secret("OPENAI_API_KEY") and environment.secret("OPENAI_API_KEY").get_secret_value())
         == "from-the-process"
     )  # type: ignore[union-attr]
     monkeypatch.setenv("OPENAI_API_KEY", "")
-    settings.secret("MY_BEARER")
-    assert settings.secret("NOWHERE_API_KEY") is None
-    assert settings.secret_values() == ["called-anything", "from-the-file", "gsk-of-groq"]
+    environment.secret("MY_BEARER")
+    assert environment.secret("NOWHERE_API_KEY") is None
+    assert environment.secret_values() == ["called-anything", "from-the-file", "gsk-of-groq"]
 
 
 def test_what_litellm_looks_for_is_exported_and_still_follows_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_REGION", "here")
     Path(".env").write_text("AWS_REGION=there\nGROQ_API_KEY=first-key\nLLM_MODEL=a\nOWN_LLM_MODEL=b\nCACHE_TTL=1\n")
-    settings.export_dotenv()
+    environment.export_dotenv()
     assert os.environ["AWS_REGION"] == "here"
     assert os.environ["GROQ_API_KEY"] == "first-key"
     assert not {"LLM_MODEL", "OWN_LLM_MODEL", "CACHE_TTL"} & os.environ.keys()
     Path(".env").write_text("GROQ_API_KEY=second-one\n")
-    assert settings.secret_values() == ["second-one", "first-key"]
-    key = settings.secret("GROQ_API_KEY")
+    assert environment.secret_values() == ["second-one", "first-key"]
+    key = environment.secret("GROQ_API_KEY")
     assert key is not None
     assert key.get_secret_value() == "second-one"
 
 
 def test_paths(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("MODELROUTER_STATE_DIR")
-    assert settings.state_dir().name == "modelrouter"
-    assert settings.config_path() is None
-    assert settings.gguf() is None
+    assert environment.state_dir().name == "modelrouter"
+    assert environment.config_path() is None
+    assert environment.gguf() is None
     Path(".env").write_text("MODELROUTER_STATE_DIR=~/state\nMODELROUTER_GGUF=w.gguf\nMODELROUTER_CONFIG=c.yaml\n")
-    assert settings.state_dir() == Path.home() / "state"
-    assert (settings.gguf(), settings.config_path()) == (Path("w.gguf"), Path("c.yaml"))
+    assert environment.state_dir() == Path.home() / "state"
+    assert (environment.gguf(), environment.config_path()) == (Path("w.gguf"), Path("c.yaml"))
 
 
 # -- .env.example
@@ -470,6 +470,6 @@ def test_the_example_sets_nothing_and_each_of_its_lines_works() -> None:
 def test_the_example_explains_each_variable_that_is_read() -> None:
     code = "".join(path.read_text() for path in (ROOT / "modelrouter").rglob("*.py"))
     names = set(re.findall(r"\b(?:MODELROUTER|CACHE|OLLAMA|OPENAI|ANTHROPIC)_(?:[A-Z]+_?)+\b", code))
-    names |= {f"{prefix}LLM_{ending}" for prefix in ("", "ANALYZER_") for ending in settings._LEVEL}
+    names |= {f"{prefix}LLM_{ending}" for prefix in ("", "ANALYZER_") for ending in environment._LEVEL}
     unexplained = {name for name in names if not re.search(rf"\b{name}\b", EXAMPLE)}
     assert not unexplained - {"OLLAMA_API_BASE"}, "OLLAMA_API_BASE is LiteLLM's; all others are ours to explain"

@@ -37,7 +37,7 @@ FLOORS = {
     "health": 1,
     "pricing": 1,
     "request": 1,
-    "settings": 1,
+    "environment": 1,
     "store.disk": 1,
     "tracking": 1,
     "_checks": 2,

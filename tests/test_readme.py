@@ -25,7 +25,7 @@ from pydantic import SecretStr
 from servers import Fault, Known, Reply, ScriptedServer
 
 import modelrouter
-from modelrouter import Completion, Router, catalog, cli, performer, plan, router, settings
+from modelrouter import Completion, Router, catalog, cli, environment, performer, plan, router
 from modelrouter.embedded import server as embedded
 from modelrouter.serve import METRICS_PATHS, MetricsServer
 from modelrouter.types import Kind
@@ -389,7 +389,7 @@ def test_the_variables_reach_the_modules(world: World, block: Block) -> None:
 @each("yaml")
 def test_the_yaml_is_a_catalog(block: Block) -> None:
     draft = catalog.parse(block.text.encode(), shown="README.md")
-    assert not draft.bind(settings.read(draft.prefixes.values())).warnings
+    assert not draft.bind(environment.read(draft.prefixes.values())).warnings
 
 
 # -- what it names is there, and what is there it names
@@ -398,7 +398,7 @@ def test_the_yaml_is_a_catalog(block: Block) -> None:
 def test_every_variable_is_one_that_is_read() -> None:
     code = "".join(path.read_text() for path in (ROOT / "modelrouter").rglob("*.py"))
     known = (ROOT / ".env.example").read_text() + code
-    ours = re.compile(rf"(?:(?:{'|'.join(PREFIXES.values())})_)?LLM_(?:{'|'.join(settings._LEVEL)})")
+    ours = re.compile(rf"(?:(?:{'|'.join(PREFIXES.values())})_)?LLM_(?:{'|'.join(environment._LEVEL)})")
     variables = set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", TYPED)) - {"SCORRER_LLM_MODEL"}  # there to show a mistake
     assert {name for name in variables if not ours.fullmatch(name) and not re.search(rf"\b{name}\b", known)} == set()
 
