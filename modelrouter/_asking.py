@@ -9,7 +9,7 @@ from typing import Any
 from . import _litellm as door
 from . import environment
 from ._render import Screen
-from .catalog import Catalog
+from .catalog.catalog import Catalog
 from .embedded import server as embedded
 from .errors import AllModelsFailed
 from .request import Ask, build

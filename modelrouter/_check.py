@@ -16,9 +16,10 @@ from typing import Literal, TypeAlias
 from prometheus_client.parser import text_string_to_metric_families
 
 from . import _litellm as door
-from . import environment, pricing
+from . import environment
 from ._classify import shown_address
-from .catalog import Catalog
+from .catalog import prices as pricing
+from .catalog.catalog import Catalog
 from .embedded import server as embedded
 from .errors import InvalidCatalog, InvalidEnvironment
 from .plan import LONGEST_WAIT, Job

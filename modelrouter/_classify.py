@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from urllib.parse import urlsplit
 
-from ._wording import KEY_SHAPED
+from .catalog.wording import KEY_SHAPED
 from .types import Failure, Kind, Target
 
 __all__ = ["classify", "one_line", "shown_address"]

@@ -17,7 +17,7 @@ import json_repair
 from dspy import lm15
 
 from . import _litellm as door
-from . import pricing
+from .catalog import prices as pricing
 from .errors import CallFailed, ConfigurationError, ModelRouterError
 from .request import Ask
 from .router import get_router

@@ -8,9 +8,9 @@ from typing import Any
 from ._check import Report, max_tokens, timeout
 from ._classify import shown_address
 from ._render import Screen, per_million, seconds, usd
-from .catalog import Catalog
+from .catalog.catalog import Catalog
+from .catalog.prices import FREE_PROVIDERS, price_of
 from .environment import secret
-from .pricing import FREE_PROVIDERS, price_of
 from .types import Price, Resolved, Target
 
 __all__ = ["chain_of", "findings", "models"]

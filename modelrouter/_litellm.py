@@ -25,7 +25,7 @@ from . import _connections, _quiet, environment
 from ._answers import reply
 from ._classify import classify
 from ._streaming import Stream
-from .pricing import row_of
+from .catalog.prices import row_of
 from .types import Failure, Kind, Piece, Reply, Request, Target
 
 __all__ = [

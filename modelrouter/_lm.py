@@ -14,8 +14,8 @@ from dspy.clients.base_lm import LM_CLASS_STATE_KEY
 from . import _litellm as door
 from . import tracking
 from ._engine import AsyncEngine, Call, Engine, current, takes
+from .catalog.prices import row_of
 from .errors import InvalidRequest
-from .pricing import row_of
 from .request import KNOWN, Ask, build
 from .router import get_router
 from .types import Target

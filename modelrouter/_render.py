@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-from .pricing import is_free
+from .catalog.prices import is_free
 from .types import Attempt, Completion, Price
 
 __all__ = ["Screen", "attempt_lines", "per_million", "seconds", "summary", "usd"]

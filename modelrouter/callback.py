@@ -26,10 +26,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from . import _litellm as door
-from . import pricing
 from ._answers import usage_of
 from ._classify import classify
-from .catalog import Catalog
+from .catalog import prices as pricing
+from .catalog.catalog import Catalog
 from .errors import ConfigurationError
 from .metrics import Metrics
 from .process.forks import ProcessLock

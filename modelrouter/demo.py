@@ -16,9 +16,9 @@ from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElaps
 
 from ._asking import PATIENCE, Asker, load
 from ._render import Screen, usd
+from .catalog.prices import cost
 from .errors import AllModelsFailed, ModelRouterError
 from .pipeline import get_pipeline
-from .pricing import cost
 from .router import Router
 from .tracking import Spent, Tracker, track
 from .types import Price

@@ -19,7 +19,7 @@ from platformdirs import user_cache_path
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, create_model
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-from ._wording import what_is_wrong
+from .catalog.wording import what_is_wrong
 from .errors import InvalidEnvironment, nearest
 from .types import LONGEST, Environment, Overrides, Problem, Target
 

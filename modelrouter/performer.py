@@ -12,9 +12,10 @@ from functools import partial
 from typing import Any
 
 from . import _litellm as door
-from . import environment, pricing, tracking
+from . import environment, tracking
 from .cache import Cache, Remembered, default_store
 from .cache import key as cache_key
+from .catalog import prices as pricing
 from .counters import Counters
 from .effects import Await, Board, Call, Close, Effect, Keep, Land, Load, Look, Next, Open, Sleep, Tell
 from .embedded import server as embedded

@@ -15,8 +15,8 @@ from decimal import Decimal
 from functools import partial
 from typing import Any, Literal, Protocol
 
-from . import pricing
 from .cache import Remembered
+from .catalog import prices as pricing
 from .effects import (
     Await,
     Board,

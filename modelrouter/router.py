@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from . import callback
-from .catalog import Catalog
+from .catalog.catalog import Catalog
+from .catalog.live import LiveCatalog
 from .effects import Plan, adrive, drive
-from .live import LiveCatalog
 from .metrics import Metrics
 from .performer import Performer
 from .plan import Job, plan

@@ -11,8 +11,9 @@ from typing import Any
 
 import pytest
 
-from modelrouter import _schema, catalog
-from modelrouter.catalog import Catalog
+from modelrouter.catalog import catalog
+from modelrouter.catalog import schema as _schema
+from modelrouter.catalog.catalog import Catalog
 from modelrouter.errors import InvalidCatalog, InvalidRequest, UnknownModel, UnknownModule
 from modelrouter.types import Environment, Overrides, Price, PriceTier
 
@@ -415,7 +416,7 @@ def test_the_shipped_prices_and_limits_are_those_of_litellms_list(shipped: Catal
 
 def test_the_schema_that_editors_use_is_that_of_the_code() -> None:
     path = ROOT / "config/models.schema.json"
-    assert path.read_text() == _schema.json_schema(), "write modelrouter._schema.json_schema() into it"
+    assert path.read_text() == _schema.json_schema(), "write modelrouter.catalog.schema.json_schema() into it"
 
 
 def test_resolving_looks_at_no_list_of_models() -> None:

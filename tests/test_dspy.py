@@ -26,7 +26,7 @@ from servers import Answer, Break, Fault, Hang, Known, Reply, ScriptedServer, To
 from servers.raw import RawServer
 
 import modelrouter._litellm
-import modelrouter.live
+import modelrouter.catalog.live
 import modelrouter.router
 from modelrouter import Router, UnknownModule, track
 from modelrouter.errors import InvalidRequest
@@ -756,7 +756,7 @@ def test_a_cost_that_is_not_known_is_none(server: ScriptedServer) -> None:
 def test_an_edit_of_the_yaml_changes_the_model_of_a_program(
     server: ScriptedServer, catalog: WriteCatalog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(modelrouter.live, "EVERY", 0.0)
+    monkeypatch.setattr(modelrouter.catalog.live, "EVERY", 0.0)
     lm = get_lm()
     lm("hi")
     catalog({"other": server.anthropic("claude-other")}, max_tokens=10)
@@ -1114,7 +1114,7 @@ def test_each_kind_of_error_has_its_type(kind: str) -> None:
 
 
 def test_a_missing_key_and_a_missing_module(catalog: WriteCatalog, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(modelrouter.live, "EVERY", 0.0)
+    monkeypatch.setattr(modelrouter.catalog.live, "EVERY", 0.0)
     lm = get_lm("chained")
     with ScriptedProvider(missing_keys={"OPENAI_API_KEY"}), pytest.raises(dspy.LMNotConfiguredError) as caught:
         get_lm(model="openai/gpt-4o")("hi")

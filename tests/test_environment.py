@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from modelrouter import catalog, environment
-from modelrouter.catalog import Catalog
+from modelrouter import environment
+from modelrouter.catalog import catalog
+from modelrouter.catalog.catalog import Catalog
 from modelrouter.errors import InvalidEnvironment
 
 ROOT = Path(__file__).parent.parent

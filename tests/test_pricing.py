@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelrouter.pricing import FREE, bundled, cost, differences, is_free, most, price_of
+from modelrouter.catalog.prices import FREE, bundled, cost, differences, is_free, most, price_of
 from modelrouter.types import Price, PriceTier, Target, Usage
 
 Rows = Mapping[str, Mapping[str, Any]]

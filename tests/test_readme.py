@@ -25,7 +25,8 @@ from pydantic import SecretStr
 from servers import Fault, Known, Reply, ScriptedServer
 
 import modelrouter
-from modelrouter import Completion, Router, catalog, cli, environment, performer, plan, router
+from modelrouter import Completion, Router, cli, environment, performer, plan, router
+from modelrouter.catalog import catalog
 from modelrouter.embedded import server as embedded
 from modelrouter.serve import METRICS_PATHS, MetricsServer
 from modelrouter.types import Kind

@@ -19,7 +19,7 @@ from prometheus_client import CollectorRegistry
 from servers import Hang, Reply, ScriptedServer, ToolUse
 
 import modelrouter
-import modelrouter.live
+import modelrouter.catalog.live
 import modelrouter.performer
 from modelrouter import InvalidRequest, Router, UnknownModel, UnknownModule
 from modelrouter.cache import default_store
@@ -389,7 +389,7 @@ def test_an_edit_of_the_yaml_retargets_the_next_call_and_a_broken_one_changes_no
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(modelrouter.live, "EVERY", 0.0)
+    monkeypatch.setattr(modelrouter.catalog.live, "EVERY", 0.0)
     path = catalog({"a": server.ollama("a"), "b": server.ollama("b")}, chain=["a"])
     router = Router(registry=registry)
     assert router.complete("hi").model == "a"

@@ -31,7 +31,7 @@ def imports() -> list[Row]:
 
 
 def resolving() -> list[Row]:
-    from modelrouter import catalog
+    from modelrouter.catalog import catalog
     from modelrouter.types import Environment, Overrides
 
     def bound(models: int) -> Any:

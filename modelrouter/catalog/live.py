@@ -7,12 +7,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from modelrouter import environment
+from modelrouter.errors import ModelRouterError
+from modelrouter.process.forks import ProcessLock
+from modelrouter.types import Environment
+
 from . import catalog as catalogs
-from . import environment
 from .catalog import Catalog
-from .errors import ModelRouterError
-from .process.forks import ProcessLock
-from .types import Environment
 
 __all__ = ["LiveCatalog"]
 

@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from types import MappingProxyType
 
-from ._schema import (
+from modelrouter.errors import ConfigurationError, UnknownModel
+from modelrouter.types import Environment, Price, PriceTier, Problem, Target
+
+from .schema import (
     BUILT_IN,
     VARIABLE,
     CatalogFile,
@@ -17,9 +20,7 @@ from ._schema import (
     litellm_string,
     mistyped_provider,
 )
-from ._wording import shown as quoted
-from .errors import ConfigurationError, UnknownModel
-from .types import Environment, Price, PriceTier, Problem, Target
+from .wording import shown as quoted
 
 __all__ = ["Names", "UnknownPair"]
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Context, Decimal, localcontext
 from typing import Any
 
-from .types import Attempt, Price, PriceTier, Target, Usage
+from modelrouter.types import Attempt, Price, PriceTier, Target, Usage
 
 __all__ = ["FREE", "bundled", "cost", "differences", "is_free", "known", "most", "price_of", "row_of", "total"]
 

@@ -12,8 +12,9 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from ._wording import AS_IT_IS, shown
-from .types import LONGEST
+from modelrouter.types import LONGEST
+
+from .wording import AS_IT_IS, shown
 
 __all__ = [
     "BUILT_IN",

@@ -8,13 +8,14 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from ._schema import TAGS, CatalogFile, keys_at, litellm_string, mistyped_provider
-from ._wording import shown as quoted
-from ._wording import what_is_wrong
-from ._yaml import Document, dotted
-from ._yaml import read as read_yaml
-from .errors import InvalidCatalog, nearest
-from .types import Problem
+from modelrouter.errors import InvalidCatalog, nearest
+from modelrouter.types import Problem
+
+from .schema import TAGS, CatalogFile, keys_at, litellm_string, mistyped_provider
+from .wording import shown as quoted
+from .wording import what_is_wrong
+from .yaml_lines import Document, dotted
+from .yaml_lines import read as read_yaml
 
 __all__ = ["check", "prefix_of"]
 

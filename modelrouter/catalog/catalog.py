@@ -17,12 +17,13 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from ._checks import check, prefix_of
-from ._names import Names
-from ._schema import CacheEntry, CatalogFile
-from ._yaml import LARGEST, Document
-from .errors import InvalidCatalog, InvalidEnvironment, InvalidRequest, UnknownModel, UnknownModule
-from .types import Environment, ModuleSettings, Overrides, Problem, Resolved, Target
+from modelrouter.errors import InvalidCatalog, InvalidEnvironment, InvalidRequest, UnknownModel, UnknownModule
+from modelrouter.types import Environment, ModuleSettings, Overrides, Problem, Resolved, Target
+
+from .mistakes import check, prefix_of
+from .names import Names
+from .schema import CacheEntry, CatalogFile
+from .yaml_lines import LARGEST, Document
 
 __all__ = ["Catalog", "CatalogSource", "Draft", "find", "parse"]
 
@@ -77,10 +78,10 @@ def find(explicit: Path | str | None, configured: Path | None) -> CatalogSource:
     here = Path("config/models.yaml")
     if here.is_file():
         return _at(here, "file")
-    packaged = resources.files(__package__) / "models.yaml"
+    packaged = resources.files("modelrouter") / "models.yaml"
     if packaged.is_file():
         return CatalogSource(packaged, "modelrouter/models.yaml")
-    return _at(Path(__file__).parent.parent / here, "file")  # an editable install
+    return _at(Path(__file__).parents[2] / here, "file")  # an editable install
 
 
 def _at(path: Path, named_by: str) -> CatalogSource:
