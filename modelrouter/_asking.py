@@ -12,7 +12,7 @@ from ._render import Screen
 from .catalog.catalog import Catalog
 from .embedded import server as embedded
 from .errors import AllModelsFailed
-from .request import Ask, build
+from .planning.arguments import Ask, build
 from .router import Router
 from .types import Completion, Kind, Resolved
 

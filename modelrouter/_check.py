@@ -22,7 +22,7 @@ from .catalog import prices as pricing
 from .catalog.catalog import Catalog
 from .embedded import server as embedded
 from .errors import InvalidCatalog, InvalidEnvironment
-from .plan import LONGEST_WAIT, Job
+from .planning.plan import LONGEST_WAIT, Job
 from .types import ModuleSettings, Request, Resolved, Target
 
 __all__ = ["Finding", "Level", "ModuleReport", "Report", "broken", "check", "max_tokens", "timeout"]

@@ -19,7 +19,7 @@ from dspy import lm15
 from . import _litellm as door
 from .catalog import prices as pricing
 from .errors import CallFailed, ConfigurationError, ModelRouterError
-from .request import Ask
+from .planning.arguments import Ask
 from .router import get_router
 from .types import Attempt, Completion, Kind, Request, Target, Thinking, Usage
 

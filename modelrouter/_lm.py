@@ -16,7 +16,7 @@ from . import tracking
 from ._engine import AsyncEngine, Call, Engine, current, takes
 from .catalog.prices import row_of
 from .errors import InvalidRequest
-from .request import KNOWN, Ask, build
+from .planning.arguments import KNOWN, Ask, build
 from .router import get_router
 from .types import Target
 

@@ -10,7 +10,7 @@ from concurrent.futures import TimeoutError as Overdue
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from .effects import Shared
+from .planning.effects import Shared
 from .process.forks import ProcessLock
 from .types import Failure
 

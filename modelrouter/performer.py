@@ -17,12 +17,12 @@ from .cache import Cache, Remembered, default_store
 from .cache import key as cache_key
 from .catalog import prices as pricing
 from .counters import Counters
-from .effects import Await, Board, Call, Close, Effect, Keep, Land, Load, Look, Next, Open, Sleep, Tell
 from .embedded import server as embedded
 from .errors import EmbeddedUnavailable
 from .flights import Flights
-from .health import Health
 from .metrics import Metrics
+from .planning.effects import Await, Board, Call, Close, Effect, Keep, Land, Load, Look, Next, Open, Sleep, Tell
+from .planning.health import Health
 from .process import event_loops as _loop
 from .store.disk import Store
 from .types import (

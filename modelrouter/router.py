@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from . import callback
 from .catalog.catalog import Catalog
 from .catalog.live import LiveCatalog
-from .effects import Plan, adrive, drive
 from .metrics import Metrics
 from .performer import Performer
-from .plan import Job, plan
+from .planning.arguments import Ask, build
+from .planning.effects import Plan, adrive, drive
+from .planning.plan import Job, plan
 from .process.forks import ProcessLock
-from .request import Ask, build
 from .store.disk import Store
 from .streams import AsyncStream, Stream
 from .types import Completion, Environment, ModuleSettings

@@ -6,7 +6,7 @@ import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from typing import Any, Self
 
-from .effects import Effect, Plan, adrive_stream, drive_stream
+from .planning.effects import Effect, Plan, adrive_stream, drive_stream
 from .types import Completion
 
 __all__ = ["AsyncStream", "Stream"]

@@ -28,9 +28,10 @@ from types import TracebackType
 from typing import Any, Self, TypeAlias
 
 from . import _litellm as door
-from . import health, router
+from . import router
 from ._classify import classify
 from .errors import nearest
+from .planning import health
 from .types import Failure, Kind, Piece, Reply, Request, Target, ToolCall, Usage
 
 __all__ = [

@@ -20,7 +20,7 @@ from prometheus_client import CollectorRegistry
 from servers import Break, Fault, Gate, Reply, ScriptedServer, ToolUse
 from servers.raw import RawServer
 
-import modelrouter.plan
+import modelrouter.planning.plan
 from modelrouter import (
     AllModelsFailed,
     BadRequest,
@@ -33,7 +33,7 @@ from modelrouter import (
 )
 from modelrouter import _litellm as door
 from modelrouter.metrics import Metrics
-from modelrouter.request import Ask, build
+from modelrouter.planning.arguments import Ask, build
 from modelrouter.types import Kind, Request, Target, ToolCall, Usage
 
 pytestmark = pytest.mark.usefixtures("litellms_litter")
@@ -43,7 +43,7 @@ PRICE = {"input": 1, "output": 2}
 
 @pytest.fixture(autouse=True)
 def quick_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(modelrouter.plan, "BACKOFF", 0.01)
+    monkeypatch.setattr(modelrouter.planning.plan, "BACKOFF", 0.01)
 
 
 @pytest.fixture(scope="module")

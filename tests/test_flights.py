@@ -17,7 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelrouter.cache import Remembered
-from modelrouter.effects import (
+from modelrouter.errors import AllModelsFailed, BadRequest
+from modelrouter.flights import Flight, Flights
+from modelrouter.planning.effects import (
     Await,
     Board,
     Call,
@@ -32,9 +34,7 @@ from modelrouter.effects import (
     Sleep,
     Tell,
 )
-from modelrouter.errors import AllModelsFailed, BadRequest
-from modelrouter.flights import Flight, Flights
-from modelrouter.plan import SHORTEST, Job, plan
+from modelrouter.planning.plan import SHORTEST, Job, plan
 from modelrouter.types import (
     Attempt,
     CallEnded,

@@ -10,7 +10,7 @@ from prometheus_client import CollectorRegistry
 from servers import Fault, Reply, ScriptedServer
 
 from modelrouter import Router
-from modelrouter.health import PROBE_AFTER, Health
+from modelrouter.planning.health import PROBE_AFTER, Health
 from modelrouter.types import Failure, Kind, ModelLeft, Target
 
 TARGET = Target("a", "openai/a", "openai")

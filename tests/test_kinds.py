@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
 from servers import Answer, Drip, Drop, Fault, Garbage, Hang, Known, Reply, ScriptedServer
 
-import modelrouter.plan
+import modelrouter.planning.plan
 from modelrouter import AllModelsFailed, BadRequest, Completion, DeadlineExceeded, MissingKey, Router
 from modelrouter.types import Kind
 
@@ -24,7 +24,7 @@ WIRES = ("openai", "anthropic", "ollama")
 
 @pytest.fixture(autouse=True)
 def quick_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(modelrouter.plan, "BACKOFF", 0.01)
+    monkeypatch.setattr(modelrouter.planning.plan, "BACKOFF", 0.01)
 
 
 @pytest.fixture

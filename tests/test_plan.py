@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelrouter.effects import (
+from modelrouter.errors import AllModelsFailed, BadRequest, DeadlineExceeded, MissingKey, ModelRouterError
+from modelrouter.planning.effects import (
     Await,
     Board,
     Call,
@@ -28,8 +29,7 @@ from modelrouter.effects import (
     Sleep,
     Tell,
 )
-from modelrouter.errors import AllModelsFailed, BadRequest, DeadlineExceeded, MissingKey, ModelRouterError
-from modelrouter.plan import Job, plan
+from modelrouter.planning.plan import Job, plan
 from modelrouter.types import (
     Attempt,
     CallEnded,

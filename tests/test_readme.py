@@ -25,9 +25,10 @@ from pydantic import SecretStr
 from servers import Fault, Known, Reply, ScriptedServer
 
 import modelrouter
-from modelrouter import Completion, Router, cli, environment, performer, plan, router
+from modelrouter import Completion, Router, cli, environment, performer, router
 from modelrouter.catalog import catalog
 from modelrouter.embedded import server as embedded
+from modelrouter.planning import plan
 from modelrouter.serve import METRICS_PATHS, MetricsServer
 from modelrouter.types import Kind
 

@@ -24,7 +24,7 @@ import modelrouter.performer
 from modelrouter import InvalidRequest, Router, UnknownModel, UnknownModule
 from modelrouter.cache import default_store
 from modelrouter.counters import totals
-from modelrouter.request import KNOWN
+from modelrouter.planning.arguments import KNOWN
 from modelrouter.testing import Answer, ScriptedProvider
 from modelrouter.types import ToolCall
 

@@ -13,7 +13,7 @@ from conftest import WriteCatalog
 from prometheus_client import CollectorRegistry
 from servers import Answer, Break, Drop, Fault, Gate, Known, Reply, ScriptedServer, ToolUse
 
-import modelrouter.plan
+import modelrouter.planning.plan
 from modelrouter import AllModelsFailed, BadRequest, Completion, DeadlineExceeded, Router, StreamInterrupted
 from modelrouter.types import Kind, ToolCall
 
@@ -29,7 +29,7 @@ def _unseen(piece: str) -> None:
 
 @pytest.fixture(autouse=True)
 def quick_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(modelrouter.plan, "BACKOFF", 0.01)
+    monkeypatch.setattr(modelrouter.planning.plan, "BACKOFF", 0.01)
 
 
 @pytest.fixture

@@ -21,8 +21,8 @@ import yaml
 from prometheus_client import CollectorRegistry
 from servers import Answer, Break, Reply, Request, ScriptedServer
 
-import modelrouter.health
-import modelrouter.plan
+import modelrouter.planning.health
+import modelrouter.planning.plan
 from modelrouter import AllModelsFailed, CallFailed, Completion, MissingKey, Router, _litellm
 from modelrouter.metrics import Metrics
 from modelrouter.types import Attempt, FellOver, Kind, Target, Usage
@@ -121,8 +121,8 @@ class Books:
         enter(_listening("fell_over", lambda *fell: self._told.fallbacks.extend(fell)))
         enter(_listening("first_token", lambda target, _: self._told.first_tokens.append(target)))
         # Hundredths of a second between retries, and half a second until a failing model is tried again.
-        enter(patch.object(modelrouter.plan, "BACKOFF", 0.01))
-        enter(patch.object(modelrouter.health, "PROBE_AFTER", 0.5))
+        enter(patch.object(modelrouter.planning.plan, "BACKOFF", 0.01))
+        enter(patch.object(modelrouter.planning.health, "PROBE_AFTER", 0.5))
         together = threading.Barrier(self.slots)  # all threads of the pool start now, not when they are first needed
         list(self._threads.map(lambda _: together.wait(), range(self.slots)))
         self._warm_up()

@@ -15,8 +15,36 @@ from decimal import Decimal
 from functools import partial
 from typing import Any, Literal, Protocol
 
-from .cache import Remembered
-from .catalog import prices as pricing
+from modelrouter.cache import Remembered
+from modelrouter.catalog import prices as pricing
+from modelrouter.errors import (
+    AllModelsFailed,
+    BadRequest,
+    DeadlineExceeded,
+    MissingKey,
+    ProviderError,
+    StreamInterrupted,
+)
+from modelrouter.types import (
+    Attempt,
+    CacheUsed,
+    CallEnded,
+    Completion,
+    Failure,
+    FellOver,
+    FirstToken,
+    Kind,
+    ModelLeft,
+    ModuleSettings,
+    Obstacle,
+    Piece,
+    Reply,
+    Request,
+    Target,
+    Thinking,
+    Usage,
+)
+
 from .effects import (
     Await,
     Board,
@@ -37,26 +65,6 @@ from .effects import (
     Sleep,
     StreamClosed,
     Tell,
-)
-from .errors import AllModelsFailed, BadRequest, DeadlineExceeded, MissingKey, ProviderError, StreamInterrupted
-from .types import (
-    Attempt,
-    CacheUsed,
-    CallEnded,
-    Completion,
-    Failure,
-    FellOver,
-    FirstToken,
-    Kind,
-    ModelLeft,
-    ModuleSettings,
-    Obstacle,
-    Piece,
-    Reply,
-    Request,
-    Target,
-    Thinking,
-    Usage,
 )
 
 __all__ = ["Facts", "Job", "plan"]

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from .errors import InvalidRequest, nearest
-from .types import LONGEST, Request, nothing
+from modelrouter.errors import InvalidRequest, nearest
+from modelrouter.types import LONGEST, Request, nothing
 
 __all__ = ["KNOWN", "Ask", "build"]
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, TypeAlias
 
-from .types import (
+from modelrouter.types import (
     Attempt,
     CacheUsed,
     CallEnded,

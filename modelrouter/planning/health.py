@@ -6,8 +6,8 @@ import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from .process.forks import ProcessLock
-from .types import Kind, ModelLeft, Target
+from modelrouter.process.forks import ProcessLock
+from modelrouter.types import Kind, ModelLeft, Target
 
 __all__ = ["Health", "forget"]
 
