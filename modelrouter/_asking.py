@@ -6,9 +6,9 @@ import gc
 from collections.abc import Mapping
 from typing import Any
 
-from . import _litellm as door
 from . import environment
 from ._render import Screen
+from .backend import litellm as door
 from .catalog.catalog import Catalog
 from .embedded import server as embedded
 from .errors import AllModelsFailed

@@ -15,9 +15,9 @@ from typing import Literal, TypeAlias
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from . import _litellm as door
 from . import environment
-from ._classify import shown_address
+from .backend import litellm as door
+from .backend.failures import shown_address
 from .catalog import prices as pricing
 from .catalog.catalog import Catalog
 from .embedded import server as embedded

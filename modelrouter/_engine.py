@@ -16,7 +16,7 @@ from typing import Any
 import json_repair
 from dspy import lm15
 
-from . import _litellm as door
+from .backend import litellm as door
 from .catalog import prices as pricing
 from .errors import CallFailed, ConfigurationError, ModelRouterError
 from .planning.arguments import Ask

@@ -6,8 +6,8 @@ from dataclasses import fields, replace
 from typing import Any
 
 from ._check import Report, max_tokens, timeout
-from ._classify import shown_address
 from ._render import Screen, per_million, seconds, usd
+from .backend.failures import shown_address
 from .catalog.catalog import Catalog
 from .catalog.prices import FREE_PROVIDERS, price_of
 from .environment import secret

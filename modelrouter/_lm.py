@@ -11,9 +11,9 @@ from typing import Any, ClassVar
 import dspy
 from dspy.clients.base_lm import LM_CLASS_STATE_KEY
 
-from . import _litellm as door
 from . import tracking
 from ._engine import AsyncEngine, Call, Engine, current, takes
+from .backend import litellm as door
 from .catalog.prices import row_of
 from .errors import InvalidRequest
 from .planning.arguments import KNOWN, Ask, build

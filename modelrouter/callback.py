@@ -25,9 +25,9 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
-from . import _litellm as door
-from ._answers import usage_of
-from ._classify import classify
+from .backend import litellm as door
+from .backend.answers import usage_of
+from .backend.failures import classify
 from .catalog import prices as pricing
 from .catalog.catalog import Catalog
 from .errors import ConfigurationError

@@ -11,8 +11,8 @@ from decimal import Decimal
 from functools import partial
 from typing import Any
 
-from . import _litellm as door
 from . import environment, tracking
+from .backend import litellm as door
 from .cache import Cache, Remembered, default_store
 from .cache import key as cache_key
 from .catalog import prices as pricing

@@ -27,9 +27,9 @@ from dataclasses import KW_ONLY, dataclass, replace
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
-from . import _litellm as door
 from . import router
-from ._classify import classify
+from .backend import litellm as door
+from .backend.failures import classify
 from .errors import nearest
 from .planning import health
 from .types import Failure, Kind, Piece, Reply, Request, Target, ToolCall, Usage

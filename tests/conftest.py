@@ -24,7 +24,7 @@ from hypothesis import settings as hypothesis_settings
 from llmock.testing import LLMockServer
 from servers import Llmock, ScriptedServer, never_accepts, refused_port
 
-from modelrouter import _litellm as door
+from modelrouter.backend import litellm as door
 
 CANARY = "sk-canary-0123456789abcdef"
 """The key of every provider in tests: whatever shows it has leaked a key."""

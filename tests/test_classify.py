@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 from servers.raw import RawServer
 
-from modelrouter import _litellm as door
-from modelrouter._classify import classify
+from modelrouter.backend import litellm as door
+from modelrouter.backend.failures import classify
 from modelrouter.types import Failure, Kind, Reply, Request, Target
 
 HELLO = Request(({"role": "user", "content": "hi"},))

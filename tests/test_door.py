@@ -21,17 +21,10 @@ from servers import Break, Fault, Gate, Reply, ScriptedServer, ToolUse
 from servers.raw import RawServer
 
 import modelrouter.planning.plan
-from modelrouter import (
-    AllModelsFailed,
-    BadRequest,
-    CallFailed,
-    InvalidRequest,
-    Router,
-    StreamInterrupted,
-    _quiet,
-    _streaming,
-)
-from modelrouter import _litellm as door
+from modelrouter import AllModelsFailed, BadRequest, CallFailed, InvalidRequest, Router, StreamInterrupted
+from modelrouter.backend import litellm as door
+from modelrouter.backend import stream as _streaming
+from modelrouter.backend.insides import quiet as _quiet
 from modelrouter.metrics import Metrics
 from modelrouter.planning.arguments import Ask, build
 from modelrouter.types import Kind, Request, Target, ToolCall, Usage

@@ -25,7 +25,7 @@ from pydantic import BaseModel
 from servers import Answer, Break, Fault, Hang, Known, Reply, ScriptedServer, ToolUse
 from servers.raw import RawServer
 
-import modelrouter._litellm
+import modelrouter.backend.litellm
 import modelrouter.catalog.live
 import modelrouter.router
 from modelrouter import Router, UnknownModule, track
@@ -68,7 +68,7 @@ def raw(message: dict[str, Any]) -> Fault:
 @pytest.fixture(scope="module", autouse=True)
 def quick_collections() -> Iterator[None]:
     """Each plain test ends with a collection of garbage; what is there before the first one need not be looked at."""
-    modelrouter._litellm.load()
+    modelrouter.backend.litellm.load()
     gc.collect()
     gc.freeze()
     yield

@@ -345,7 +345,7 @@ def test_a_process_ends_at_once_also_while_a_call_hangs(
         "threading.Thread(target=modelrouter.complete, args=('hi',), daemon=True).start()\n"
         "while True:\n"
         "    time.sleep(0.2)\n"
-        "    from modelrouter import _litellm\n"
+        "    from modelrouter.backend import litellm as _litellm\n"
         "    if _litellm.loaded(): break\n"
         "time.sleep(0.5)\n"
         "print('done')\n"

@@ -54,7 +54,8 @@ class Bench:
         os.environ.setdefault("LITELLM_LOCAL_MODEL_COST_MAP", "True")
         import litellm
 
-        from modelrouter import Router, _litellm
+        from modelrouter import Router
+        from modelrouter.backend import litellm as _litellm
         from modelrouter.planning import health
 
         _litellm.load()

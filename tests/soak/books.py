@@ -23,7 +23,8 @@ from servers import Answer, Break, Reply, Request, ScriptedServer
 
 import modelrouter.planning.health
 import modelrouter.planning.plan
-from modelrouter import AllModelsFailed, CallFailed, Completion, MissingKey, Router, _litellm
+from modelrouter import AllModelsFailed, CallFailed, Completion, MissingKey, Router
+from modelrouter.backend import litellm as _litellm
 from modelrouter.metrics import Metrics
 from modelrouter.types import Attempt, FellOver, Kind, Target, Usage
 

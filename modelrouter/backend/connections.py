@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any
 
-from .process import event_loops as _loop
+from modelrouter.process import event_loops as _loop
 
 __all__ = ["client", "watch"]
 

@@ -16,8 +16,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from urllib.parse import urlsplit
 
-from .catalog.wording import KEY_SHAPED
-from .types import Failure, Kind, Target
+from modelrouter.catalog.wording import KEY_SHAPED
+from modelrouter.types import Failure, Kind, Target
 
 __all__ = ["classify", "one_line", "shown_address"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from .types import Reply, ToolCall, Usage
+from modelrouter.types import Reply, ToolCall, Usage
 
 __all__ = ["new_id", "reply", "usage_of"]
 

@@ -16,9 +16,10 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, M
 from dataclasses import fields, replace
 from typing import Any, Literal, Protocol, overload
 
-from ._answers import new_id, usage_of
-from ._quiet import translated
-from .types import Failure, Kind, Piece, Reply, Request, Target, Thinking, ToolCall, Usage
+from modelrouter.types import Failure, Kind, Piece, Reply, Request, Target, Thinking, ToolCall, Usage
+
+from .answers import new_id, usage_of
+from .insides.quiet import translated
 
 __all__ = ["Stream"]
 

@@ -21,12 +21,15 @@ from typing import Any, Protocol
 
 from pydantic import SecretStr
 
-from . import _connections, _quiet, environment
-from ._answers import reply
-from ._classify import classify
-from ._streaming import Stream
-from .catalog.prices import row_of
-from .types import Failure, Kind, Piece, Reply, Request, Target
+from modelrouter import environment
+from modelrouter.catalog.prices import row_of
+from modelrouter.types import Failure, Kind, Piece, Reply, Request, Target
+
+from . import connections as _connections
+from .answers import reply
+from .failures import classify
+from .insides import quiet as _quiet
+from .stream import Stream
 
 __all__ = [
     "OWN_CALLS",
