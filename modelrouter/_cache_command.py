@@ -32,7 +32,7 @@ def _duration(text: str) -> float:
 
 
 def _store() -> DiskStore:
-    from .cache import default_store
+    from .cache.cache import default_store
 
     return default_store()
 

@@ -13,13 +13,13 @@ from typing import Any
 
 from . import environment, tracking
 from .backend import litellm as door
-from .cache import Cache, Remembered, default_store
-from .cache import key as cache_key
+from .cache.cache import Cache, Remembered, default_store
+from .cache.cache import key as cache_key
+from .cache.single_flight import Flights
 from .catalog import prices as pricing
 from .counters import Counters
 from .embedded import server as embedded
 from .errors import EmbeddedUnavailable
-from .flights import Flights
 from .metrics import Metrics
 from .planning.effects import Await, Board, Call, Close, Effect, Keep, Land, Load, Look, Next, Open, Sleep, Tell
 from .planning.health import Health

@@ -20,7 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from modelrouter.cache import Cache, decode, encode, key
+from modelrouter.cache.cache import Cache, decode, encode, key
 from modelrouter.store.disk import DiskStore, StoreError
 from modelrouter.types import Reply, Request, Target, ToolCall, Usage
 
@@ -46,7 +46,7 @@ def test_a_key_is_the_same_in_every_process_and_version() -> None:
     digest = "862120e665ed67ded096166c3d5449cf953cdca46d5fb1ebce8d5ba8706704d5"
     assert key(TARGET, ASKED) == digest
     script = """
-from modelrouter.cache import key
+from modelrouter.cache.cache import key
 from modelrouter.types import Request, Target
 request = Request(({"content": "hi", "role": "user"},), {"max_tokens": 500, "temperature": 0.7})
 print(key(Target("another name", "openai/gpt-x", "openai", timeout=5), request))

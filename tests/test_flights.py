@@ -16,9 +16,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelrouter.cache import Remembered
+from modelrouter.cache.cache import Remembered
+from modelrouter.cache.single_flight import Flight, Flights
 from modelrouter.errors import AllModelsFailed, BadRequest
-from modelrouter.flights import Flight, Flights
 from modelrouter.planning.effects import (
     Await,
     Board,

@@ -22,7 +22,7 @@ import modelrouter
 import modelrouter.catalog.live
 import modelrouter.performer
 from modelrouter import InvalidRequest, Router, UnknownModel, UnknownModule
-from modelrouter.cache import default_store
+from modelrouter.cache.cache import default_store
 from modelrouter.counters import totals
 from modelrouter.planning.arguments import KNOWN
 from modelrouter.testing import Answer, ScriptedProvider

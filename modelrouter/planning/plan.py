@@ -15,7 +15,7 @@ from decimal import Decimal
 from functools import partial
 from typing import Any, Literal, Protocol
 
-from modelrouter.cache import Remembered
+from modelrouter.cache.cache import Remembered
 from modelrouter.catalog import prices as pricing
 from modelrouter.errors import (
     AllModelsFailed,

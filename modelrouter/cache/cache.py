@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal
 
-from . import environment
-from .store.disk import DiskStore, Store, StoreError
-from .types import Reply, Request, Target, ToolCall, Usage
+from modelrouter import environment
+from modelrouter.store.disk import DiskStore, Store, StoreError
+from modelrouter.types import Reply, Request, Target, ToolCall, Usage
 
 __all__ = ["Cache", "Found", "Remembered", "decode", "default_store", "encode", "key"]
 

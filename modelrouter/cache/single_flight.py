@@ -10,9 +10,9 @@ from concurrent.futures import TimeoutError as Overdue
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from .planning.effects import Shared
-from .process.forks import ProcessLock
-from .types import Failure
+from modelrouter.planning.effects import Shared
+from modelrouter.process.forks import ProcessLock
+from modelrouter.types import Failure
 
 __all__ = ["Flight", "Flights", "Outcome"]
 
