@@ -35,11 +35,11 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time __getattr__ does
         UnknownModel,
         UnknownModule,
     )
+    from .metering.server import mark_worker_dead, metrics_app, start_metrics_server
+    from .metering.track import Spent, Tracker, track
     from .providers import get_llm_provider, get_module_provider
     from .router import Router, acomplete, astream, complete, configure, get_router, install_callback, stream, warm_up
-    from .serve import mark_worker_dead, metrics_app, start_metrics_server
     from .streams import AsyncStream, Stream
-    from .tracking import Spent, Tracker, track
     from .types import Attempt, Completion, Usage
 
     __version__: str
@@ -92,9 +92,9 @@ _HOMES = {
     "Attempt": "types",
     "Completion": "types",
     "Router": "router",
-    "Spent": "tracking",
+    "Spent": "metering.track",
     "Stream": "streams",
-    "Tracker": "tracking",
+    "Tracker": "metering.track",
     "Usage": "types",
     "acomplete": "router",
     "astream": "router",
@@ -104,11 +104,11 @@ _HOMES = {
     "get_module_provider": "providers",
     "get_router": "router",
     "install_callback": "router",
-    "mark_worker_dead": "serve",
-    "metrics_app": "serve",
-    "start_metrics_server": "serve",
+    "mark_worker_dead": "metering.server",
+    "metrics_app": "metering.server",
+    "start_metrics_server": "metering.server",
     "stream": "router",
-    "track": "tracking",
+    "track": "metering.track",
     "warm_up": "router",
 }
 """Where a name of ``__all__`` lives; what is not here is an error."""

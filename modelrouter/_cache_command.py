@@ -14,7 +14,7 @@ from ._render import Screen, usd
 from .errors import nearest
 
 if TYPE_CHECKING:
-    from .counters import Totals
+    from .metering.savings import Totals
     from .store.disk import DiskStore
 
 __all__ = ["app"]
@@ -47,7 +47,7 @@ def stats(
     Counted are the calls of all processes since the cache was made. A process adds its own every few seconds and when
     it ends. COALESCED are calls that were answered by an identical one in flight; the hit rate has them in it.
     """
-    from .counters import Totals, totals
+    from .metering.savings import Totals, totals
 
     screen: Screen = context.obj.screen
     store = _store()
@@ -112,7 +112,7 @@ def clear(
 
 
 def _nothing(module: str | None, counts: Mapping[str, int]) -> str:
-    from .counters import totals
+    from .metering.savings import totals
 
     known = totals(counts)
     if module is None or module in known:

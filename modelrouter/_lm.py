@@ -11,11 +11,11 @@ from typing import Any, ClassVar
 import dspy
 from dspy.clients.base_lm import LM_CLASS_STATE_KEY
 
-from . import tracking
 from ._engine import AsyncEngine, Call, Engine, current, takes
 from .backend import litellm as door
 from .catalog.prices import row_of
 from .errors import InvalidRequest
+from .metering import track as tracking
 from .planning.arguments import KNOWN, Ask, build
 from .router import get_router
 from .types import Target

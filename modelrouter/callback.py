@@ -31,7 +31,7 @@ from .backend.failures import classify
 from .catalog import prices as pricing
 from .catalog.catalog import Catalog
 from .errors import ConfigurationError
-from .metrics import Metrics
+from .metering.metrics import Metrics
 from .process.forks import ProcessLock
 from .types import Attempt, Target
 

@@ -308,8 +308,8 @@ def metrics(
       PROMETHEUS_MULTIPROC_DIR=/run/myapp modelrouter metrics --port 9100
       curl http://127.0.0.1:9100/api/v1/metrics
     """
-    from .metrics import multiprocess
-    from .serve import start_metrics_server
+    from .metering.metrics import multiprocess
+    from .metering.server import start_metrics_server
 
     state: _State = context.obj
     with state.router() as router:

@@ -18,9 +18,9 @@ from ._asking import PATIENCE, Asker, load
 from ._render import Screen, usd
 from .catalog.prices import cost
 from .errors import AllModelsFailed, ModelRouterError
+from .metering.track import Spent, Tracker, track
 from .pipeline import get_pipeline
 from .router import Router
-from .tracking import Spent, Tracker, track
 from .types import Price
 
 __all__ = ["MESSAGE", "PROFILE", "RECRUITER", "SMALL", "run"]

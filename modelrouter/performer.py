@@ -11,16 +11,17 @@ from decimal import Decimal
 from functools import partial
 from typing import Any
 
-from . import environment, tracking
+from . import environment
 from .backend import litellm as door
 from .cache.cache import Cache, Remembered, default_store
 from .cache.cache import key as cache_key
 from .cache.single_flight import Flights
 from .catalog import prices as pricing
-from .counters import Counters
 from .embedded import server as embedded
 from .errors import EmbeddedUnavailable
-from .metrics import Metrics
+from .metering import track as tracking
+from .metering.metrics import Metrics
+from .metering.savings import Counters
 from .planning.effects import Await, Board, Call, Close, Effect, Keep, Land, Load, Look, Next, Open, Sleep, Tell
 from .planning.health import Health
 from .process import event_loops as _loop

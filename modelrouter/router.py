@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from . import callback
 from .catalog.catalog import Catalog
 from .catalog.live import LiveCatalog
-from .metrics import Metrics
+from .metering.metrics import Metrics
 from .performer import Performer
 from .planning.arguments import Ask, build
 from .planning.effects import Plan, adrive, drive

@@ -21,7 +21,7 @@ from servers import Fault, Reply, ScriptedServer
 
 import modelrouter
 from modelrouter import AllModelsFailed, Router, callback
-from modelrouter.metrics import Metrics
+from modelrouter.metering.metrics import Metrics
 
 pytestmark = pytest.mark.usefixtures("litellms_litter")
 

@@ -19,7 +19,7 @@ from faults import run
 from servers import Reply, ScriptedServer
 
 from modelrouter import Router, cli
-from modelrouter.counters import Counters, Totals, totals
+from modelrouter.metering.savings import Counters, Totals, totals
 from modelrouter.store.disk import DiskStore, StoreError
 
 
@@ -100,7 +100,7 @@ def test_what_could_not_be_written_is_written_later() -> None:
 PROCESS = """
 import os, sys
 from decimal import Decimal
-from modelrouter.counters import Counters
+from modelrouter.metering.savings import Counters
 from modelrouter.store.disk import DiskStore
 
 store = DiskStore(sys.argv[1])

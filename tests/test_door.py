@@ -25,7 +25,7 @@ from modelrouter import AllModelsFailed, BadRequest, CallFailed, InvalidRequest,
 from modelrouter.backend import litellm as door
 from modelrouter.backend import stream as _streaming
 from modelrouter.backend.insides import quiet as _quiet
-from modelrouter.metrics import Metrics
+from modelrouter.metering.metrics import Metrics
 from modelrouter.planning.arguments import Ask, build
 from modelrouter.types import Kind, Request, Target, ToolCall, Usage
 

@@ -24,8 +24,8 @@ from starlette.applications import Starlette
 from starlette.routing import Mount
 
 from modelrouter.errors import CannotListen, ConfigurationError, MetricsUnavailable
-from modelrouter.metrics import BUCKETS, Metrics
-from modelrouter.serve import MetricsServer, metrics_app, start_metrics_server
+from modelrouter.metering.metrics import BUCKETS, Metrics
+from modelrouter.metering.server import MetricsServer, metrics_app, start_metrics_server
 from modelrouter.types import Attempt, FellOver, Kind, Target, Usage
 
 GPT = Target("best", "openai/gpt-x", "openai")
@@ -388,7 +388,7 @@ def test_multiprocess_mode_adds_up_the_processes(tmp_path: Path) -> None:
     worker = textwrap.dedent("""
         import sys
         from decimal import Decimal
-        from modelrouter.metrics import Metrics
+        from modelrouter.metering.metrics import Metrics
         from modelrouter.types import Attempt, Target, Usage
         metrics = Metrics.of(None)
         metrics.attempt("m", Attempt("a", "openai/gpt-x", "openai", "ok", usage=Usage(3, 4), cost_usd=Decimal("0.5")))
@@ -396,7 +396,7 @@ def test_multiprocess_mode_adds_up_the_processes(tmp_path: Path) -> None:
     """)
     reader = textwrap.dedent("""
         from urllib.request import urlopen
-        from modelrouter.serve import start_metrics_server
+        from modelrouter.metering.server import start_metrics_server
         with start_metrics_server(0) as server, urlopen(server.url) as response:
             print(response.read().decode())
     """)

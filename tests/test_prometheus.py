@@ -24,7 +24,7 @@ from prometheus_client import CollectorRegistry
 from servers import Fault, Known, Reply, Request, ScriptedServer
 
 from modelrouter import CallFailed, Router, start_metrics_server
-from modelrouter.metrics import Metrics
+from modelrouter.metering.metrics import Metrics
 from modelrouter.types import Attempt, Kind
 
 SHIPPED = Path(__file__).parent.parent / "dashboards"

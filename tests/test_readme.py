@@ -28,8 +28,8 @@ import modelrouter
 from modelrouter import Completion, Router, cli, environment, performer, router
 from modelrouter.catalog import catalog
 from modelrouter.embedded import server as embedded
+from modelrouter.metering.server import METRICS_PATHS, MetricsServer
 from modelrouter.planning import plan
-from modelrouter.serve import METRICS_PATHS, MetricsServer
 from modelrouter.types import Kind
 
 ROOT = Path(__file__).parent.parent

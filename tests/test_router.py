@@ -23,7 +23,7 @@ import modelrouter.catalog.live
 import modelrouter.performer
 from modelrouter import InvalidRequest, Router, UnknownModel, UnknownModule
 from modelrouter.cache.cache import default_store
-from modelrouter.counters import totals
+from modelrouter.metering.savings import totals
 from modelrouter.planning.arguments import KNOWN
 from modelrouter.testing import Answer, ScriptedProvider
 from modelrouter.types import ToolCall

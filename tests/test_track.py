@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from servers import Fault, Gate, Hang, Reply, ScriptedServer
 
 from modelrouter import AllModelsFailed, Router, Spent, Usage, track
-from modelrouter.tracking import feed
+from modelrouter.metering.track import feed
 from modelrouter.types import CallEnded, FellOver, Kind
 
 CALL = Decimal("0.00002")

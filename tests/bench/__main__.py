@@ -57,7 +57,7 @@ def resolving() -> list[Row]:
 def metering() -> list[Row]:
     from prometheus_client import CollectorRegistry
 
-    from modelrouter.metrics import Metrics
+    from modelrouter.metering.metrics import Metrics
     from modelrouter.types import Attempt, Usage
 
     metrics = Metrics.of(CollectorRegistry())

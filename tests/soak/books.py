@@ -25,7 +25,7 @@ import modelrouter.planning.health
 import modelrouter.planning.plan
 from modelrouter import AllModelsFailed, CallFailed, Completion, MissingKey, Router
 from modelrouter.backend import litellm as _litellm
-from modelrouter.metrics import Metrics
+from modelrouter.metering.metrics import Metrics
 from modelrouter.types import Attempt, FellOver, Kind, Target, Usage
 
 from .sessions import TIMEOUT, Call, Member, Session, catalog, members, session

@@ -19,8 +19,8 @@ from typing import Concatenate, Literal, ParamSpec
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
-from .errors import MetricsUnavailable
-from .types import Attempt, FellOver, Kind, Target
+from modelrouter.errors import MetricsUnavailable
+from modelrouter.types import Attempt, FellOver, Kind, Target
 
 __all__ = ["BUCKETS", "OTHER", "OWN_LABELS", "CacheResult", "CallOutcome", "Metrics", "multiprocess"]
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Literal
 
-from .types import Sums
+from modelrouter.types import Sums
 
 __all__ = ["EVERY", "Counters", "Totals", "totals"]
 

@@ -19,8 +19,8 @@ from decimal import Decimal
 from operator import itemgetter
 from typing import Any, Self
 
-from .process.forks import ProcessLock
-from .types import Attempt, CacheUsed, CallEnded, FellOver, Sums, Usage
+from modelrouter.process.forks import ProcessLock
+from modelrouter.types import Attempt, CacheUsed, CallEnded, FellOver, Sums, Usage
 
 __all__ = ["Spent", "Tracker", "carry", "feed", "track"]
 

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 from prometheus_client import REGISTRY, CollectorRegistry, make_asgi_app, make_wsgi_app, start_http_server
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-from .errors import CannotListen, MetricsUnavailable
+from modelrouter.errors import CannotListen, MetricsUnavailable
+
 from .metrics import Metrics, multiprocess
 
 if TYPE_CHECKING:
