@@ -37,9 +37,19 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time __getattr__ does
     )
     from .metering.server import mark_worker_dead, metrics_app, start_metrics_server
     from .metering.track import Spent, Tracker, track
-    from .providers import get_llm_provider, get_module_provider
-    from .router import Router, acomplete, astream, complete, configure, get_router, install_callback, stream, warm_up
-    from .streams import AsyncStream, Stream
+    from .router.default import get_llm_provider, get_module_provider
+    from .router.router import (
+        Router,
+        acomplete,
+        astream,
+        complete,
+        configure,
+        get_router,
+        install_callback,
+        stream,
+        warm_up,
+    )
+    from .router.streams import AsyncStream, Stream
     from .types import Attempt, Completion, Usage
 
     __version__: str
@@ -88,28 +98,28 @@ __all__ = [
 ]
 
 _HOMES = {
-    "AsyncStream": "streams",
+    "AsyncStream": "router.streams",
     "Attempt": "types",
     "Completion": "types",
-    "Router": "router",
+    "Router": "router.router",
     "Spent": "metering.track",
-    "Stream": "streams",
+    "Stream": "router.streams",
     "Tracker": "metering.track",
     "Usage": "types",
-    "acomplete": "router",
-    "astream": "router",
-    "complete": "router",
-    "configure": "router",
-    "get_llm_provider": "providers",
-    "get_module_provider": "providers",
-    "get_router": "router",
-    "install_callback": "router",
+    "acomplete": "router.router",
+    "astream": "router.router",
+    "complete": "router.router",
+    "configure": "router.router",
+    "get_llm_provider": "router.default",
+    "get_module_provider": "router.default",
+    "get_router": "router.router",
+    "install_callback": "router.router",
     "mark_worker_dead": "metering.server",
     "metrics_app": "metering.server",
     "start_metrics_server": "metering.server",
-    "stream": "router",
+    "stream": "router.router",
     "track": "metering.track",
-    "warm_up": "router",
+    "warm_up": "router.router",
 }
 """Where a name of ``__all__`` lives; what is not here is an error."""
 

@@ -13,7 +13,7 @@ from .catalog.catalog import Catalog
 from .embedded import server as embedded
 from .errors import AllModelsFailed
 from .planning.arguments import Ask, build
-from .router import Router
+from .router.router import Router
 from .types import Completion, Kind, Resolved
 
 __all__ = ["PATIENCE", "Asker", "load"]

@@ -20,7 +20,7 @@ from .backend import litellm as door
 from .catalog import prices as pricing
 from .errors import CallFailed, ConfigurationError, ModelRouterError
 from .planning.arguments import Ask
-from .router import get_router
+from .router.router import get_router
 from .types import Attempt, Completion, Kind, Request, Target, Thinking, Usage
 
 __all__ = ["AsyncEngine", "Call", "Engine", "current", "takes"]

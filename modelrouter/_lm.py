@@ -17,7 +17,7 @@ from .catalog.prices import row_of
 from .errors import InvalidRequest
 from .metering import track as tracking
 from .planning.arguments import KNOWN, Ask, build
-from .router import get_router
+from .router.router import get_router
 from .types import Target
 
 __all__ = ["RouterLM"]

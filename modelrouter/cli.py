@@ -24,7 +24,7 @@ from ._render import Screen, attempt_lines, summary
 from .errors import CallFailed, InvalidCatalog, InvalidEnvironment, ModelRouterError
 
 if TYPE_CHECKING:
-    from .router import Router
+    from .router.router import Router
 
 __all__ = ["app", "main"]
 
@@ -47,7 +47,7 @@ class _State:
     @contextmanager
     def router(self, level: int = logging.INFO) -> Iterator[Router]:
         """This command's router; its log lines are shown from `level`."""
-        from .router import Router
+        from .router.router import Router
 
         with self.screen.logging(level), Router(self.config) as router:
             yield router
@@ -182,7 +182,7 @@ def demo(
     The models that are set up here answer; with no key and no Ollama, the small model on this machine. Exit code 1 when
     a model answers, but not in the form that was asked for.
     """
-    from .router import configure
+    from .router.router import configure
 
     state: _State = context.obj
     with state.screen.logging(logging.ERROR if quiet else logging.INFO), configure(state.config) as router:

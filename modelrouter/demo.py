@@ -20,7 +20,7 @@ from .catalog.prices import cost
 from .errors import AllModelsFailed, ModelRouterError
 from .metering.track import Spent, Tracker, track
 from .pipeline import get_pipeline
-from .router import Router
+from .router.router import Router
 from .types import Price
 
 __all__ = ["MESSAGE", "PROFILE", "RECRUITER", "SMALL", "run"]

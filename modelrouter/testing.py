@@ -27,11 +27,11 @@ from dataclasses import KW_ONLY, dataclass, replace
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
-from . import router
 from .backend import litellm as door
 from .backend.failures import classify
 from .errors import nearest
 from .planning import health
+from .router import router
 from .types import Failure, Kind, Piece, Reply, Request, Target, ToolCall, Usage
 
 __all__ = [

@@ -27,7 +27,7 @@ from servers.raw import RawServer
 
 import modelrouter.backend.litellm
 import modelrouter.catalog.live
-import modelrouter.router
+import modelrouter.router.router
 from modelrouter import Router, UnknownModule, track
 from modelrouter.errors import InvalidRequest
 
@@ -104,7 +104,7 @@ def router(
         retries=0,
     )
     router = Router(registry=CollectorRegistry())
-    monkeypatch.setattr(modelrouter.router, "_default", router)
+    monkeypatch.setattr(modelrouter.router.router, "_default", router)
     dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=True)
     dspy.cache.reset_memory_cache()
     yield router

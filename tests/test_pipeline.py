@@ -20,12 +20,13 @@ from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
 from servers import Fault, Known, Reply, ScriptedServer
 
-from modelrouter import configure, router, track
+from modelrouter import configure, track
 from modelrouter.cli import main
 from modelrouter.demo import MESSAGE, PROFILE, RECRUITER
 from modelrouter.dspy import get_lm
 from modelrouter.pipeline import Fit, Offer, Stage, get_pipeline
 from modelrouter.pipeline import Reply as Written
+from modelrouter.router import router
 
 OFFER = Offer(
     summary="Northwind Ledger looks for a senior backend engineer.",

@@ -25,11 +25,12 @@ from pydantic import SecretStr
 from servers import Fault, Known, Reply, ScriptedServer
 
 import modelrouter
-from modelrouter import Completion, Router, cli, environment, performer, router
+from modelrouter import Completion, Router, cli, environment
 from modelrouter.catalog import catalog
 from modelrouter.embedded import server as embedded
 from modelrouter.metering.server import METRICS_PATHS, MetricsServer
 from modelrouter.planning import plan
+from modelrouter.router import performer, router
 from modelrouter.types import Kind
 
 ROOT = Path(__file__).parent.parent

@@ -20,7 +20,7 @@ from servers import Hang, Reply, ScriptedServer, ToolUse
 
 import modelrouter
 import modelrouter.catalog.live
-import modelrouter.performer
+import modelrouter.router.performer
 from modelrouter import InvalidRequest, Router, UnknownModel, UnknownModule
 from modelrouter.cache.cache import default_store
 from modelrouter.metering.savings import totals
@@ -242,7 +242,7 @@ def test_a_price_that_is_not_known_is_none_and_never_0(
 def test_each_fallback_is_one_warning_and_each_model_is_announced_once(
     router: Router, server: ScriptedServer, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(modelrouter.performer, "_announced", set())
+    monkeypatch.setattr(modelrouter.router.performer, "_announced", set())
     server.script("good", Reply(""))
     with caplog.at_level(logging.INFO, "modelrouter"):
         router.complete("hi")
@@ -413,10 +413,10 @@ def test_an_edit_of_the_yaml_retargets_the_next_call_and_a_broken_one_changes_no
 
 @pytest.fixture
 def default(router: Router) -> Any:
-    before = modelrouter.router._default
+    before = modelrouter.router.router._default
     modelrouter.configure(registry=CollectorRegistry())
     yield
-    modelrouter.router._default = before
+    modelrouter.router.router._default = before
 
 
 def test_names_that_are_no_text_are_refused(default: None) -> None:

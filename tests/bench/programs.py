@@ -22,8 +22,8 @@ def programs(bench: Bench) -> list[Row]:
     os.environ.setdefault("DSPY_CACHEDIR", os.devnull)  # nothing of DSPy's on disk
     import dspy
 
-    from modelrouter import router
     from modelrouter.dspy import get_lm
+    from modelrouter.router import router
 
     router._default = bench.router
     plain = {"api_key": "none", "max_tokens": 50, "temperature": 0, "cache": False, "num_retries": 0}

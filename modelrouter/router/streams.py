@@ -6,8 +6,8 @@ import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from typing import Any, Self
 
-from .planning.effects import Effect, Plan, adrive_stream, drive_stream
-from .types import Completion
+from modelrouter.planning.effects import Effect, Plan, adrive_stream, drive_stream
+from modelrouter.types import Completion
 
 __all__ = ["AsyncStream", "Stream"]
 

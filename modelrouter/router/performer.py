@@ -11,22 +11,36 @@ from decimal import Decimal
 from functools import partial
 from typing import Any
 
-from . import environment
-from .backend import litellm as door
-from .cache.cache import Cache, Remembered, default_store
-from .cache.cache import key as cache_key
-from .cache.single_flight import Flights
-from .catalog import prices as pricing
-from .embedded import server as embedded
-from .errors import EmbeddedUnavailable
-from .metering import track as tracking
-from .metering.metrics import Metrics
-from .metering.savings import Counters
-from .planning.effects import Await, Board, Call, Close, Effect, Keep, Land, Load, Look, Next, Open, Sleep, Tell
-from .planning.health import Health
-from .process import event_loops as _loop
-from .store.disk import Store
-from .types import (
+from modelrouter import environment
+from modelrouter.backend import litellm as door
+from modelrouter.cache.cache import Cache, Remembered, default_store
+from modelrouter.cache.cache import key as cache_key
+from modelrouter.cache.single_flight import Flights
+from modelrouter.catalog import prices as pricing
+from modelrouter.embedded import server as embedded
+from modelrouter.errors import EmbeddedUnavailable
+from modelrouter.metering import track as tracking
+from modelrouter.metering.metrics import Metrics
+from modelrouter.metering.savings import Counters
+from modelrouter.planning.effects import (
+    Await,
+    Board,
+    Call,
+    Close,
+    Effect,
+    Keep,
+    Land,
+    Load,
+    Look,
+    Next,
+    Open,
+    Sleep,
+    Tell,
+)
+from modelrouter.planning.health import Health
+from modelrouter.process import event_loops as _loop
+from modelrouter.store.disk import Store
+from modelrouter.types import (
     Attempt,
     CacheUsed,
     CallEnded,

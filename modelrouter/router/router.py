@@ -10,18 +10,19 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
-from . import callback
-from .catalog.catalog import Catalog
-from .catalog.live import LiveCatalog
-from .metering.metrics import Metrics
+from modelrouter import callback
+from modelrouter.catalog.catalog import Catalog
+from modelrouter.catalog.live import LiveCatalog
+from modelrouter.metering.metrics import Metrics
+from modelrouter.planning.arguments import Ask, build
+from modelrouter.planning.effects import Plan, adrive, drive
+from modelrouter.planning.plan import Job, plan
+from modelrouter.process.forks import ProcessLock
+from modelrouter.store.disk import Store
+from modelrouter.types import Completion, Environment, ModuleSettings
+
 from .performer import Performer
-from .planning.arguments import Ask, build
-from .planning.effects import Plan, adrive, drive
-from .planning.plan import Job, plan
-from .process.forks import ProcessLock
-from .store.disk import Store
 from .streams import AsyncStream, Stream
-from .types import Completion, Environment, ModuleSettings
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry

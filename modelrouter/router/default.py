@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from modelrouter.types import Completion
+
 from .performer import announce
 from .router import get_router
 from .streams import AsyncStream
-from .types import Completion
 
 __all__ = ["Provider", "get_llm_provider", "get_module_provider"]
 
