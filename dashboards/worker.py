@@ -12,7 +12,7 @@ from dspy.utils.exceptions import AdapterParseError
 
 import modelrouter
 from modelrouter.demo import MESSAGE, PROFILE, RECRUITER, SMALL
-from modelrouter.pipeline import get_pipeline
+from modelrouter.dspy.pipeline import get_pipeline
 
 log = logging.getLogger("worker")
 

@@ -17,9 +17,9 @@ from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElaps
 from ._asking import PATIENCE, Asker, load
 from ._render import Screen, usd
 from .catalog.prices import cost
+from .dspy.pipeline import get_pipeline
 from .errors import AllModelsFailed, ModelRouterError
 from .metering.track import Spent, Tracker, track
-from .pipeline import get_pipeline
 from .router.router import Router
 from .types import Price
 

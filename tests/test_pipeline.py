@@ -24,8 +24,8 @@ from modelrouter import configure, track
 from modelrouter.cli import main
 from modelrouter.demo import MESSAGE, PROFILE, RECRUITER
 from modelrouter.dspy import get_lm
-from modelrouter.pipeline import Fit, Offer, Stage, get_pipeline
-from modelrouter.pipeline import Reply as Written
+from modelrouter.dspy.pipeline import Fit, Offer, Stage, get_pipeline
+from modelrouter.dspy.pipeline import Reply as Written
 from modelrouter.router import router
 
 OFFER = Offer(

@@ -30,7 +30,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from ._lm import RouterLM
+    from .lm import RouterLM
 
 __all__ = ["RouterLM", "configure_dspy", "get_lm"]
 
@@ -52,7 +52,7 @@ def get_lm(module: str = "default", *, model: str | Sequence[str] | None = None,
         UnknownModule, UnknownModel: neither is in the catalog.
         InvalidRequest: an override is no parameter, or belongs in the catalog.
     """
-    from ._lm import RouterLM
+    from .lm import RouterLM
 
     return RouterLM(module, model, **overrides)
 
@@ -70,8 +70,8 @@ def configure_dspy(
     """
     import dspy
 
-    from .router.performer import announce
-    from .router.router import get_router
+    from modelrouter.router.performer import announce
+    from modelrouter.router.router import get_router
 
     catalog = get_router().catalog
     pinned = catalog.provider_model(provider_type, model_name) if provider_type or model_name else None
@@ -86,7 +86,7 @@ def configure_dspy(
 def __getattr__(name: str) -> Any:
     # DSPy takes half a second to load, so it comes with the first LM and not with this file. The guide takes
     # `get_pipeline` from here; it stands on this file.
-    homes = {"RouterLM": "._lm", "get_pipeline": ".pipeline"}
+    homes = {"RouterLM": ".lm", "get_pipeline": ".pipeline"}
     if name in homes:
         return getattr(importlib.import_module(homes[name], __package__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

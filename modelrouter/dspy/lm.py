@@ -11,14 +11,15 @@ from typing import Any, ClassVar
 import dspy
 from dspy.clients.base_lm import LM_CLASS_STATE_KEY
 
-from ._engine import AsyncEngine, Call, Engine, current, takes
-from .backend import litellm as door
-from .catalog.prices import row_of
-from .errors import InvalidRequest
-from .metering import track as tracking
-from .planning.arguments import KNOWN, Ask, build
-from .router.router import get_router
-from .types import Target
+from modelrouter.backend import litellm as door
+from modelrouter.catalog.prices import row_of
+from modelrouter.errors import InvalidRequest
+from modelrouter.metering import track as tracking
+from modelrouter.planning.arguments import KNOWN, Ask, build
+from modelrouter.router.router import get_router
+from modelrouter.types import Target
+
+from .engine import AsyncEngine, Call, Engine, current, takes
 
 __all__ = ["RouterLM"]
 

@@ -16,12 +16,12 @@ from typing import Any
 import json_repair
 from dspy import lm15
 
-from .backend import litellm as door
-from .catalog import prices as pricing
-from .errors import CallFailed, ConfigurationError, ModelRouterError
-from .planning.arguments import Ask
-from .router.router import get_router
-from .types import Attempt, Completion, Kind, Request, Target, Thinking, Usage
+from modelrouter.backend import litellm as door
+from modelrouter.catalog import prices as pricing
+from modelrouter.errors import CallFailed, ConfigurationError, ModelRouterError
+from modelrouter.planning.arguments import Ask
+from modelrouter.router.router import get_router
+from modelrouter.types import Attempt, Completion, Kind, Request, Target, Thinking, Usage
 
 __all__ = ["AsyncEngine", "Call", "Engine", "current", "takes"]
 
