@@ -11,7 +11,7 @@ import dspy
 from dspy.utils.exceptions import AdapterParseError
 
 import modelrouter
-from modelrouter.demo import MESSAGE, PROFILE, RECRUITER, SMALL
+from modelrouter.cli.demo import MESSAGE, PROFILE, RECRUITER, SMALL
 from modelrouter.dspy.pipeline import get_pipeline
 
 log = logging.getLogger("worker")

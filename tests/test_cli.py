@@ -24,8 +24,8 @@ from prometheus_client import CollectorRegistry
 from servers import Fault, Hang, Reply, ScriptedServer
 
 from modelrouter import Router, start_metrics_server
-from modelrouter._render import Screen
-from modelrouter.cli import main
+from modelrouter.cli.app import main
+from modelrouter.cli.screen import Screen
 
 ROOT = Path(__file__).parent.parent
 
@@ -283,7 +283,7 @@ def test_explain_shows_every_value_with_its_source_and_no_key(
 
 def test_listings_do_not_load_litellm(surroundings: Path) -> None:
     script = (
-        "import sys; from modelrouter.cli import main\n"
+        "import sys; from modelrouter.cli.app import main\n"
         "assert [main(argv) for argv in (['--help'], ['models'], ['explain'], ['ask', ''])] == [0, 0, 0, 2]\n"
         "assert 'litellm' not in sys.modules"
     )

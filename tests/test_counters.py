@@ -18,7 +18,8 @@ from conftest import WriteCatalog
 from faults import run
 from servers import Reply, ScriptedServer
 
-from modelrouter import Router, cli
+from modelrouter import Router
+from modelrouter.cli import app as cli
 from modelrouter.metering.savings import Counters, Totals, totals
 from modelrouter.store.disk import DiskStore, StoreError
 

@@ -23,8 +23,8 @@ from packaging.version import Version
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from servers import Reply, ScriptedServer
 
-from modelrouter.cli import app
-from modelrouter.demo import STAGES
+from modelrouter.cli.app import app
+from modelrouter.cli.demo import STAGES
 
 HERE = Path(__file__).parent.parent / "dashboards"
 PROMETHEUS = HERE / "prometheus"

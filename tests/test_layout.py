@@ -43,7 +43,7 @@ FLOORS = {
     "catalog.mistakes": 2,
     "embedded.child": 2,
     "catalog.names": 2,
-    "_render": 2,
+    "cli.screen": 2,
     "backend.stream": 2,
     "cache.cache": 2,
     "metering.savings": 2,
@@ -58,12 +58,12 @@ FLOORS = {
     "planning.plan": 4,
     "metering.server": 4,
     "router.streams": 4,
-    "_check": 5,
+    "cli.check": 5,
     "router.router": 5,
-    "_asking": 6,
-    "_cache_command": 6,
+    "cli.asking": 6,
+    "cli.cache": 6,
     "dspy.engine": 6,
-    "_listings": 6,
+    "cli.listings": 6,
     "router.default": 6,
     "testing": 6,
     "dspy.lm": 7,
@@ -71,8 +71,8 @@ FLOORS = {
     "dspy.pipeline": 9,
     "pipeline": 10,
     "pytest_plugin": 9,
-    "demo": 10,
-    "cli": 11,
+    "cli.demo": 10,
+    "cli.app": 11,
     "__main__": 12,
     "__init__": 13,
 }
@@ -80,7 +80,7 @@ FLOORS = {
 
 GUARDED = {
     "litellm": {"backend.connections", "backend.litellm", "backend.insides.quiet", "backend.stream", "callback"},
-    "dspy": {"dspy.__init__", "dspy.engine", "dspy.lm", "dspy.pipeline", "demo"},
+    "dspy": {"dspy.__init__", "dspy.engine", "dspy.lm", "dspy.pipeline", "cli.demo"},
 }
 """Libraries that change every week or load for seconds, and the only files that may import each."""
 

@@ -21,8 +21,8 @@ from pydantic import BaseModel
 from servers import Fault, Known, Reply, ScriptedServer
 
 from modelrouter import configure, track
-from modelrouter.cli import main
-from modelrouter.demo import MESSAGE, PROFILE, RECRUITER
+from modelrouter.cli.app import main
+from modelrouter.cli.demo import MESSAGE, PROFILE, RECRUITER
 from modelrouter.dspy import get_lm
 from modelrouter.dspy.pipeline import Fit, Offer, Stage, get_pipeline
 from modelrouter.dspy.pipeline import Reply as Written

@@ -25,8 +25,9 @@ from pydantic import SecretStr
 from servers import Fault, Known, Reply, ScriptedServer
 
 import modelrouter
-from modelrouter import Completion, Router, cli, environment
+from modelrouter import Completion, Router, environment
 from modelrouter.catalog import catalog
+from modelrouter.cli import app as cli
 from modelrouter.embedded import server as embedded
 from modelrouter.metering.server import METRICS_PATHS, MetricsServer
 from modelrouter.planning import plan

@@ -19,7 +19,7 @@ from itertools import accumulate
 from pathlib import Path
 from random import Random
 
-from modelrouter._render import Screen, usd
+from modelrouter.cli.screen import Screen, usd
 from modelrouter.types import Environment, Overrides
 from tests.bench.measure import local_server
 

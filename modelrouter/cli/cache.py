@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ._render import Screen, usd
-from .errors import nearest
+from modelrouter.errors import nearest
+
+from .screen import Screen, usd
 
 if TYPE_CHECKING:
-    from .metering.savings import Totals
-    from .store.disk import DiskStore
+    from modelrouter.metering.savings import Totals
+    from modelrouter.store.disk import DiskStore
 
 __all__ = ["app"]
 
@@ -32,7 +33,7 @@ def _duration(text: str) -> float:
 
 
 def _store() -> DiskStore:
-    from .cache.cache import default_store
+    from modelrouter.cache.cache import default_store
 
     return default_store()
 
@@ -47,7 +48,7 @@ def stats(
     Counted are the calls of all processes since the cache was made. A process adds its own every few seconds and when
     it ends. COALESCED are calls that were answered by an identical one in flight; the hit rate has them in it.
     """
-    from .metering.savings import Totals, totals
+    from modelrouter.metering.savings import Totals, totals
 
     screen: Screen = context.obj.screen
     store = _store()
@@ -112,7 +113,7 @@ def clear(
 
 
 def _nothing(module: str | None, counts: Mapping[str, int]) -> str:
-    from .metering.savings import totals
+    from modelrouter.metering.savings import totals
 
     known = totals(counts)
     if module is None or module in known:

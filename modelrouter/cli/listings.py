@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import fields, replace
 from typing import Any
 
-from ._check import Report, max_tokens, timeout
-from ._render import Screen, per_million, seconds, usd
-from .backend.failures import shown_address
-from .catalog.catalog import Catalog
-from .catalog.prices import FREE_PROVIDERS, price_of
-from .environment import secret
-from .types import Price, Resolved, Target
+from modelrouter.backend.failures import shown_address
+from modelrouter.catalog.catalog import Catalog
+from modelrouter.catalog.prices import FREE_PROVIDERS, price_of
+from modelrouter.environment import secret
+from modelrouter.types import Price, Resolved, Target
+
+from .check import Report, max_tokens, timeout
+from .screen import Screen, per_million, seconds, usd
 
 __all__ = ["chain_of", "findings", "models"]
 

@@ -15,15 +15,15 @@ from typing import Literal, TypeAlias
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from . import environment
-from .backend import litellm as door
-from .backend.failures import shown_address
-from .catalog import prices as pricing
-from .catalog.catalog import Catalog
-from .embedded import server as embedded
-from .errors import InvalidCatalog, InvalidEnvironment
-from .planning.plan import LONGEST_WAIT, Job
-from .types import ModuleSettings, Request, Resolved, Target
+from modelrouter import environment
+from modelrouter.backend import litellm as door
+from modelrouter.backend.failures import shown_address
+from modelrouter.catalog import prices as pricing
+from modelrouter.catalog.catalog import Catalog
+from modelrouter.embedded import server as embedded
+from modelrouter.errors import InvalidCatalog, InvalidEnvironment
+from modelrouter.planning.plan import LONGEST_WAIT, Job
+from modelrouter.types import ModuleSettings, Request, Resolved, Target
 
 __all__ = ["Finding", "Level", "ModuleReport", "Report", "broken", "check", "max_tokens", "timeout"]
 

@@ -6,15 +6,16 @@ import gc
 from collections.abc import Mapping
 from typing import Any
 
-from . import environment
-from ._render import Screen
-from .backend import litellm as door
-from .catalog.catalog import Catalog
-from .embedded import server as embedded
-from .errors import AllModelsFailed
-from .planning.arguments import Ask, build
-from .router.router import Router
-from .types import Completion, Kind, Resolved
+from modelrouter import environment
+from modelrouter.backend import litellm as door
+from modelrouter.catalog.catalog import Catalog
+from modelrouter.embedded import server as embedded
+from modelrouter.errors import AllModelsFailed
+from modelrouter.planning.arguments import Ask, build
+from modelrouter.router.router import Router
+from modelrouter.types import Completion, Kind, Resolved
+
+from .screen import Screen
 
 __all__ = ["PATIENCE", "Asker", "load"]
 

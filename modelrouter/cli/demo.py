@@ -14,14 +14,15 @@ from dspy.utils.callback import BaseCallback
 from dspy.utils.exceptions import AdapterParseError
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
-from ._asking import PATIENCE, Asker, load
-from ._render import Screen, usd
-from .catalog.prices import cost
-from .dspy.pipeline import get_pipeline
-from .errors import AllModelsFailed, ModelRouterError
-from .metering.track import Spent, Tracker, track
-from .router.router import Router
-from .types import Price
+from modelrouter.catalog.prices import cost
+from modelrouter.dspy.pipeline import get_pipeline
+from modelrouter.errors import AllModelsFailed, ModelRouterError
+from modelrouter.metering.track import Spent, Tracker, track
+from modelrouter.router.router import Router
+from modelrouter.types import Price
+
+from .asking import PATIENCE, Asker, load
+from .screen import Screen, usd
 
 __all__ = ["MESSAGE", "PROFILE", "RECRUITER", "SMALL", "run"]
 

@@ -15,8 +15,8 @@ from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 
-from .catalog.prices import is_free
-from .types import Attempt, Completion, Price
+from modelrouter.catalog.prices import is_free
+from modelrouter.types import Attempt, Completion, Price
 
 __all__ = ["Screen", "attempt_lines", "per_million", "seconds", "summary", "usd"]
 

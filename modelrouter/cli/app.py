@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from . import _cache_command
-from ._render import Screen, attempt_lines, summary
-from .errors import CallFailed, InvalidCatalog, InvalidEnvironment, ModelRouterError
+from modelrouter.errors import CallFailed, InvalidCatalog, InvalidEnvironment, ModelRouterError
+
+from . import cache as _cache_command
+from .screen import Screen, attempt_lines, summary
 
 if TYPE_CHECKING:
-    from .router.router import Router
+    from modelrouter.router.router import Router
 
 __all__ = ["app", "main"]
 
@@ -47,7 +48,7 @@ class _State:
     @contextmanager
     def router(self, level: int = logging.INFO) -> Iterator[Router]:
         """This command's router; its log lines are shown from `level`."""
-        from .router.router import Router
+        from modelrouter.router.router import Router
 
         with self.screen.logging(level), Router(self.config) as router:
             yield router
@@ -147,7 +148,7 @@ def ask(
     When no key is set for any of the models, no Ollama answers and you named no model, the small model on this
     machine answers, and says so.
     """
-    from ._asking import Asker
+    from .asking import Asker
 
     state: _State = context.obj
     question = _stdin() if prompt is None or prompt == "-" else prompt
@@ -182,7 +183,7 @@ def demo(
     The models that are set up here answer; with no key and no Ollama, the small model on this machine. Exit code 1 when
     a model answers, but not in the form that was asked for.
     """
-    from .router.router import configure
+    from modelrouter.router.router import configure
 
     state: _State = context.obj
     with state.screen.logging(logging.ERROR if quiet else logging.INFO), configure(state.config) as router:
@@ -202,7 +203,7 @@ def models(context: typer.Context, as_json: _Json = False, _: _Config = None) ->
     Prices are US dollars per million tokens; '+' means that a long prompt costs more, and "LiteLLM's list" that the
     catalog leaves the price to it.
     """
-    from . import _listings
+    from . import listings as _listings
 
     state: _State = context.obj
     with state.router() as router:
@@ -227,7 +228,7 @@ def explain(
     Example:
       SCORER_LLM_MODEL=gpt-4 modelrouter explain scorer
     """
-    from . import _listings
+    from . import listings as _listings
 
     state: _State = context.obj
     with state.router() as router:
@@ -261,8 +262,9 @@ def check(
     A module that no model can answer is an error; one that has some models left is warned about. Exit code 1 when
     there are errors.
     """
-    from . import _check, _listings
-    from ._asking import load
+    from . import check as _check
+    from . import listings as _listings
+    from .asking import load
 
     state: _State = context.obj
     # The catalog's warnings are findings here, and not log lines as well.
@@ -308,8 +310,8 @@ def metrics(
       PROMETHEUS_MULTIPROC_DIR=/run/myapp modelrouter metrics --port 9100
       curl http://127.0.0.1:9100/api/v1/metrics
     """
-    from .metering.metrics import multiprocess
-    from .metering.server import start_metrics_server
+    from modelrouter.metering.metrics import multiprocess
+    from modelrouter.metering.server import start_metrics_server
 
     state: _State = context.obj
     with state.router() as router:
