@@ -9,6 +9,20 @@
 
 Importing the package does no more than this file shows: each name is loaded when it is first used, and LiteLLM when the
 first request is sent.
+
+The house, from the ground up; each room takes only from those above it in this list:
+
+- `completion` is what a call gives, `errors` what it raises, `parameters` what it takes; `redaction` knows what looks
+  like a secret, `environment` the variables and .env; `process` has forks and event loops.
+- `store`: JSON values and counters that outlive a process. `embedded`: the small model on this machine.
+- `catalog`: models.yaml and the environment, made into whom a module calls. Providers are rows in `known_providers`.
+- `planning`: one call decided, and nothing performed. Start at `plan`.
+- `backend`: asking a model, through LiteLLM; `backend.insides` is what leans on what LiteLLM does not promise.
+  `cache`: answers that were paid for. `metering`: every event of a call, told to metrics, `track` and savings.
+- `callback`: calls that other code makes to LiteLLM, metered.
+- `router`: decisions performed; the process's own router.
+- `dspy`: DSPy programs on the catalog, and the guide's pipeline. `testing`: a script in a provider's place.
+- `cli`: the command line.
 """
 
 from __future__ import annotations
@@ -16,126 +30,81 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # for type checkers and editors; at run time __getattr__ does the same, one name at a time
-    from .errors import (
-        AllModelsFailed,
-        BadRequest,
-        CallFailed,
-        CannotListen,
-        ConfigurationError,
-        DeadlineExceeded,
-        EmbeddedUnavailable,
-        InvalidCatalog,
-        InvalidEnvironment,
-        InvalidRequest,
-        MetricsUnavailable,
-        MissingKey,
-        ModelRouterError,
-        ProviderError,
-        StreamInterrupted,
-        UnknownModel,
-        UnknownModule,
-    )
-    from .metering.server import mark_worker_dead, metrics_app, start_metrics_server
-    from .metering.track import Spent, Tracker, track
-    from .router.default import get_llm_provider, get_module_provider
-    from .router.router import (
-        Router,
-        acomplete,
-        astream,
-        complete,
-        configure,
-        get_router,
-        install_callback,
-        stream,
-        warm_up,
-    )
-    from .router.streams import AsyncStream, Stream
-    from .types import Attempt, Completion, Usage
+    from .completion import Attempt as Attempt
+    from .completion import Completion as Completion
+    from .completion import Usage as Usage
+    from .errors import AllModelsFailed as AllModelsFailed
+    from .errors import BadRequest as BadRequest
+    from .errors import CallFailed as CallFailed
+    from .errors import CannotListen as CannotListen
+    from .errors import ConfigurationError as ConfigurationError
+    from .errors import DeadlineExceeded as DeadlineExceeded
+    from .errors import EmbeddedUnavailable as EmbeddedUnavailable
+    from .errors import InvalidCatalog as InvalidCatalog
+    from .errors import InvalidEnvironment as InvalidEnvironment
+    from .errors import InvalidRequest as InvalidRequest
+    from .errors import MetricsUnavailable as MetricsUnavailable
+    from .errors import MissingKey as MissingKey
+    from .errors import ModelRouterError as ModelRouterError
+    from .errors import ProviderError as ProviderError
+    from .errors import StreamInterrupted as StreamInterrupted
+    from .errors import UnknownModel as UnknownModel
+    from .errors import UnknownModule as UnknownModule
+    from .metering.server import mark_worker_dead as mark_worker_dead
+    from .metering.server import metrics_app as metrics_app
+    from .metering.server import start_metrics_server as start_metrics_server
+    from .metering.track import Spent as Spent
+    from .metering.track import Tracker as Tracker
+    from .metering.track import track as track
+    from .router.default import acomplete as acomplete
+    from .router.default import astream as astream
+    from .router.default import complete as complete
+    from .router.default import configure as configure
+    from .router.default import get_llm_provider as get_llm_provider
+    from .router.default import get_module_provider as get_module_provider
+    from .router.default import get_router as get_router
+    from .router.default import install_callback as install_callback
+    from .router.default import stream as stream
+    from .router.default import warm_up as warm_up
+    from .router.router import Router as Router
+    from .router.streams import AsyncStream as AsyncStream
+    from .router.streams import Stream as Stream
 
     __version__: str
 
-__all__ = [
-    "AllModelsFailed",
-    "AsyncStream",
-    "Attempt",
-    "BadRequest",
-    "CallFailed",
-    "CannotListen",
-    "Completion",
-    "ConfigurationError",
-    "DeadlineExceeded",
-    "EmbeddedUnavailable",
-    "InvalidCatalog",
-    "InvalidEnvironment",
-    "InvalidRequest",
-    "MetricsUnavailable",
-    "MissingKey",
-    "ModelRouterError",
-    "ProviderError",
-    "Router",
-    "Spent",
-    "Stream",
-    "StreamInterrupted",
-    "Tracker",
-    "UnknownModel",
-    "UnknownModule",
-    "Usage",
-    "__version__",
-    "acomplete",
-    "astream",
-    "complete",
-    "configure",
-    "get_llm_provider",
-    "get_module_provider",
-    "get_router",
-    "install_callback",
-    "mark_worker_dead",
-    "metrics_app",
-    "start_metrics_server",
-    "stream",
-    "track",
-    "warm_up",
-]
-
-_HOMES = {
-    "AsyncStream": "router.streams",
-    "Attempt": "types",
-    "Completion": "types",
-    "Router": "router.router",
-    "Spent": "metering.track",
-    "Stream": "router.streams",
-    "Tracker": "metering.track",
-    "Usage": "types",
-    "acomplete": "router.router",
-    "astream": "router.router",
-    "complete": "router.router",
-    "configure": "router.router",
-    "get_llm_provider": "router.default",
-    "get_module_provider": "router.default",
-    "get_router": "router.router",
-    "install_callback": "router.router",
-    "mark_worker_dead": "metering.server",
-    "metrics_app": "metering.server",
-    "start_metrics_server": "metering.server",
-    "stream": "router.router",
-    "track": "metering.track",
-    "warm_up": "router.router",
+_NAMES = {
+    "completion": "Attempt Completion Usage",
+    "errors": (
+        "AllModelsFailed BadRequest CallFailed CannotListen ConfigurationError DeadlineExceeded EmbeddedUnavailable "
+        "InvalidCatalog InvalidEnvironment InvalidRequest MetricsUnavailable MissingKey ModelRouterError ProviderError "
+        "StreamInterrupted UnknownModel UnknownModule"
+    ),
+    "metering.server": "mark_worker_dead metrics_app start_metrics_server",
+    "metering.track": "Spent Tracker track",
+    "router.default": (
+        "acomplete astream complete configure get_llm_provider get_module_provider get_router install_callback stream "
+        "warm_up"
+    ),
+    "router.router": "Router",
+    "router.streams": "AsyncStream Stream",
 }
-"""Where a name of ``__all__`` lives; what is not here is an error."""
+_HOMES = {name: home for home, names in _NAMES.items() for name in names.split()}
+
+__all__ = sorted([*_HOMES, "__version__"])  # noqa: PLE0605 - said once
 
 
 def __getattr__(name: str) -> object:
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     value: object
     if name == "__version__":
         from importlib.metadata import version
 
         value = version(__name__)
-    else:
+    elif (home := _HOMES.get(name)) is not None:
         from importlib import import_module
 
-        value = getattr(import_module(f".{_HOMES.get(name, 'errors')}", __name__), name)
+        value = getattr(import_module(f".{home}", __name__), name)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     globals()[name] = value  # so that it is looked up once
     return value
 

@@ -25,33 +25,32 @@ from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
 
-from .backend import litellm as door
+from .backend import tables
 from .backend.answers import usage_of
+from .backend.arguments import OWN_CALLS
+from .backend.current import LITELLM, current
 from .backend.failures import classify
-from .catalog import prices as pricing
 from .catalog.catalog import Catalog
+from .catalog.known_providers import known
+from .catalog.prices import cost
+from .catalog.target import Target
+from .completion import Attempt
 from .errors import ConfigurationError
 from .metering.metrics import Metrics
+from .planning.events import Event, FirstToken
 from .process.forks import ProcessLock
-from .types import Attempt, Target
 
 __all__ = ["Hooks", "install"]
 
 _METERED = frozenset(("completion", "acompletion", "text_completion", "atext_completion", "anthropic_messages"))
 """What LiteLLM calls the functions whose answers are billed as a chat's are."""
 
-_ONE_PROVIDER = {"ollama_chat": "ollama", "text-completion-openai": "openai"}
-"""LiteLLM's several names of one provider."""
-
-_HOMES = {"openai": "api.openai.com", "anthropic": "api.anthropic.com"}
-"""The providers whose interface others offer too, often at other prices, and where they themselves are."""
-
 
 class Hooks:
     """What LiteLLM's `CustomLogger` calls, by these names and with these arguments."""
 
     meters_for_modelrouter = True
-    """The door knows it by this: it needs to hear nothing of our own calls."""
+    """The backend knows it by this: it needs to hear nothing of our own calls."""
 
     catalog: Callable[[], Catalog]
     metrics: Metrics
@@ -75,7 +74,7 @@ class Hooks:
             not provider  # it failed before LiteLLM knew whom to ask
             or event.get("call_type") not in _METERED
             or event.get("cache_hit")
-            or str(event.get("litellm_call_id")).startswith(door.OWN_CALLS)
+            or str(event.get("litellm_call_id")).startswith(OWN_CALLS)
         ):
             return
         address = (event.get("litellm_params") or {}).get("api_base") or ""
@@ -84,25 +83,17 @@ class Hooks:
         if response is None:
             error = event.get("exception")
             failure = classify(error if isinstance(error, BaseException) else Exception(), target, ())
-            self._attempt(target, latency, outcome="error", error_kind=failure.kind)
+            self._hear(Attempt.of(target, "error", latency_s=latency, error_kind=failure.kind))
             return
         usage = usage_of(getattr(response, "usage", None))
-        cost = pricing.cost(usage, pricing.price_of(target, door.rows))
-        self._attempt(target, latency, outcome="ok", usage=usage, cost_usd=cost)
+        cost_usd = cost(usage, tables.price(target))
+        self._hear(Attempt.of(target, "ok", latency_s=latency, usage=usage, cost_usd=cost_usd))
         first = event.get("completion_start_time")
         if event.get("stream") and first is not None:
-            self.metrics.first_token(target, _seconds(began, first))
+            self._hear(FirstToken(target, _seconds(began, first)))
 
-    def _attempt(self, target: Target, latency: float, **facts: Any) -> None:
-        attempt = Attempt(
-            model=target.name,
-            litellm_model=target.litellm_model,
-            provider=target.provider,
-            latency_s=latency,
-            listed=target.listed,
-            **facts,
-        )
-        self.metrics.attempt("(LiteLLM)", attempt)
+    def _hear(self, event: Event) -> None:
+        self.metrics.hear("(LiteLLM)", event)
 
     def _catalog(self) -> Catalog | None:
         try:
@@ -115,16 +106,16 @@ class Hooks:
 def _target(catalog: Catalog | None, provider: str, model: str, address: str) -> Target:
     """The catalog's model that was called, by its LiteLLM string and its address; else one that it does not list."""
     model = model.removeprefix(f"{provider}/")
-    name = _ONE_PROVIDER.get(provider, provider)
-    string = f"{'ollama_chat' if name == 'ollama' else name}/{model}"
+    row = known(provider)
+    string = f"{row.string}/{model}"
     host = urlsplit(address).hostname
-    at_home = host is None or host == _HOMES.get(name, host)
+    at_home = host is None or host == (row.host or host)
     for target in catalog.models.values() if catalog is not None else ():
         # LiteLLM's address has the interface's path behind that of the catalog.
         there = at_home if target.own_address else address.startswith(target.api_base or address)
         if target.litellm_model == string and there:
             return target
-    return Target(string, string, name, listed=False, own_address=at_home)
+    return Target(string, string, row.name, listed=False, own_address=at_home)
 
 
 def _seconds(began: Any, ended: Any) -> float:
@@ -141,9 +132,9 @@ def install(catalog: Callable[[], Catalog], metrics: Metrics) -> None:
     """Register the callback with LiteLLM, which is loaded for it. There is one per process: again, it gets the catalog
     and the metrics of this time, and a place in ``litellm.callbacks`` again if other code has emptied that."""
     global _installed
-    if door.stand_in is not None:
+    if current() is not LITELLM:
         return
-    door.load()
+    LITELLM.load()
     import litellm
     from litellm.integrations.custom_logger import CustomLogger
 

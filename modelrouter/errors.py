@@ -9,6 +9,7 @@ problem, the evidence, what to do. None carries a secret, nor a reference to an 
     │   ├── InvalidEnvironment (ValueError)     a variable is wrong; every problem, with its name
     │   ├── UnknownModule (LookupError)
     │   ├── UnknownModel (LookupError)
+    │   │   └── UnknownPair                     a provider and a model that name nothing together
     │   ├── EmbeddedUnavailable (RuntimeError)  the model on this machine is not installed or did not start
     │   ├── MetricsUnavailable (ValueError)     the registry, or multiprocess mode, is not as Prometheus needs it
     │   └── CannotListen (OSError)              the metrics server cannot have its port
@@ -19,17 +20,22 @@ problem, the evidence, what to do. None carries a secret, nor a reference to an 
     │   │   └── DeadlineExceeded (TimeoutError) time ran out before the chain did
     │   ├── BadRequest (ValueError)             a provider says that the request itself is wrong
     │   └── StreamInterrupted (ConnectionError) a stream broke after its first piece; has .partial_text
-    └── ProviderError                           what one provider said; the ``__cause__`` of a CallFailed
+    ├── ProviderError                           what one provider said; the ``__cause__`` of a CallFailed
+    └── StoreError                              what a store could not do; it never fails a call
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from decimal import Decimal
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # the same floor, so never at run time
-    from .types import Attempt, Kind, Problem
+from .completion import known
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+    from .completion import Attempt, Kind
 
 __all__ = [
     "AllModelsFailed",
@@ -45,12 +51,28 @@ __all__ = [
     "MetricsUnavailable",
     "MissingKey",
     "ModelRouterError",
+    "Problem",
     "ProviderError",
+    "StoreError",
     "StreamInterrupted",
     "UnknownModel",
     "UnknownModule",
+    "UnknownPair",
     "nearest",
 ]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong in a file or in the environment."""
+
+    where: str
+    """``line 4`` of the file, or a variable's name."""
+    what: str
+    """``models.fast.temperture: unknown key. Did you mean 'temperature'?``"""
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}"
 
 
 def nearest(name: str, known: Collection[str], *, cutoff: float = 0.7) -> str | None:
@@ -91,27 +113,29 @@ class ConfigurationError(ModelRouterError):
     """The catalog, the environment or the installation has to be mended; no request was sent."""
 
 
-class InvalidCatalog(ConfigurationError, ValueError):
+class _Problems(ConfigurationError):
+    """What is wrong, all of it."""
+
+    def __init__(self, place: str, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        count = len(self.problems)
+        head = f"{count} problem{'s' if count != 1 else ''} in {place}"
+        super().__init__("\n".join([head, *(f"  {problem}" for problem in self.problems)]))
+
+
+class InvalidCatalog(_Problems, ValueError):
     """The YAML cannot be used. `problems` has all of them, in the order of their lines."""
 
     def __init__(self, path: str, problems: Sequence[Problem]) -> None:
+        super().__init__(path, problems)
         self.path = path
-        self.problems = tuple(problems)
-        count = len(self.problems)
-        lines = [f"{count} problem{'s' if count != 1 else ''} in {path}"]
-        lines += [f"  {problem}" for problem in self.problems]
-        super().__init__("\n".join(lines))
 
 
-class InvalidEnvironment(ConfigurationError, ValueError):
+class InvalidEnvironment(_Problems, ValueError):
     """Environment variables, or lines of .env, that cannot be used. `problems` has all of them."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
-        self.problems = tuple(problems)
-        count = len(self.problems)
-        lines = [f"{count} problem{'s' if count != 1 else ''} in the environment"]
-        lines += [f"  {problem}" for problem in self.problems]
-        super().__init__("\n".join(lines))
+        super().__init__("the environment", problems)
 
 
 class UnknownModule(ConfigurationError, LookupError):
@@ -138,6 +162,16 @@ class UnknownModel(ConfigurationError, LookupError):
             f"no model {model!r} in {path}.{_did_you_mean(model, defined)}\n  "
             + (hint or "Name a model or an alias of the catalog, or a LiteLLM string such as 'openai/gpt-4'.")
         )
+
+
+class UnknownPair(UnknownModel):
+    """A provider and a model that name nothing together, or a provider alone that has no default model."""
+
+    def __init__(self, name: str, path: str, why: str) -> None:
+        self.model = name
+        self.path = path
+        self.suggestion = None
+        ConfigurationError.__init__(self, why)
 
 
 class EmbeddedUnavailable(ConfigurationError, RuntimeError):
@@ -198,7 +232,7 @@ class CallFailed(ModelRouterError):
     @property
     def cost_usd(self) -> Decimal:
         """What the attempts cost, as far as it is known."""
-        return sum((a.cost_usd for a in self.attempts if a.cost_usd is not None), Decimal(0))
+        return known(self.attempts)
 
 
 def _attempt_lines(attempts: Sequence[Attempt]) -> list[str]:
@@ -287,3 +321,12 @@ class StreamInterrupted(CallFailed, ConnectionError):
             module=module,
             attempts=attempts,
         )
+
+
+class StoreError(ModelRouterError):
+    """The store could not do what it was asked to. It never fails a call."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        self.reason = reason
+        """A short name of what is wrong, such as ``busy`` or ``full``, to tell one failure from another."""
+        super().__init__(message)

@@ -27,12 +27,16 @@ from dataclasses import KW_ONLY, dataclass, replace
 from types import TracebackType
 from typing import Any, Self, TypeAlias
 
-from .backend import litellm as door
+from .backend import current as backends
+from .backend.abilities import denied
 from .backend.failures import classify
+from .catalog.prices import own_price
+from .catalog.target import Price, Target
+from .completion import Kind, ToolCall, Usage
 from .errors import nearest
 from .planning import health
-from .router import router
-from .types import Failure, Kind, Piece, Reply, Request, Target, ToolCall, Usage
+from .planning.exchange import Failure, Obstacle, Piece, Reply, Request
+from .router import default
 
 __all__ = [
     "Answer",
@@ -181,7 +185,7 @@ class ScriptedProvider:
         self.requests: list[SentRequest] = []
         """All that were sent, in order."""
         self.missing_keys = set(missing_keys)
-        self.cache = cache
+        self.remembers = cache
         self._lock = threading.Lock()
         self._scripts: dict[str, Iterator[Answer | Error]] = {}
         self._unexpected: list[UnexpectedCall] = []
@@ -198,30 +202,61 @@ class ScriptedProvider:
             self._scripts[model] = entries
 
     def __enter__(self) -> Self:
-        self._before = door.stand_in, router._default
-        door.stand_in = self
+        self._before = backends.use(self), default._default
         health.forget()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        made = router._default
-        door.stand_in, router._default = self._before
+        made = default._default
+        backend, default._default = self._before
+        backends.use(backend)
         health.forget()
-        if made is not None and made is not router._default:
+        if made is not None and made is not default._default:
             made.close()
         swallowed = [unexpected for unexpected in self._unexpected if not unexpected.reported]
         if error is None and swallowed:
             raise swallowed[0]
 
-    # What the door asks of its stand-in
+    # It is a `Backend`
 
-    def missing_key(self, target: Target) -> str | None:
-        """The variable of the key that is played to be missing, where the model needs it."""
-        return target.key_env if target.key_required and target.key_env in self.missing_keys else None
+    waits = False
 
-    async def asend(self, target: Target, request: Request, *, within: float) -> Reply | Failure:
+    def ready(self) -> bool:
+        """Whether a request can be sent at once."""
+        return True
+
+    def load(self) -> None:
+        """There is nothing to load."""
+
+    async def warm(self) -> None:
+        """There is nothing to warm up."""
+
+    def obstacle(self, target: Target, request: Request) -> Obstacle | None:
+        """The key that is played to be missing, where the model needs it; what the catalog says that it has not."""
+        if target.key_required and target.key_env in self.missing_keys:
+            return Obstacle(Kind.MISSING_KEY, f"{target.key_env} is not set", target.key_env)
+        why = self.lacks(target, request)
+        return None if why is None else Obstacle(Kind.UNSUPPORTED, why)
+
+    def lacks(self, target: Target, request: Request) -> str | None:
+        """What the request needs and the catalog says that the model has not."""
+        return denied(target, request)
+
+    def able(self, target: Target, ability: str) -> bool:
+        """Whether the catalog says that the model can do it."""
+        return target.supports.get(ability, False)
+
+    def context_window(self, target: Target) -> int | None:
+        """The catalog's."""
+        return target.context_window
+
+    def price(self, target: Target) -> Price | None:
+        """The catalog's."""
+        return own_price(target)
+
+    async def send(self, target: Target, request: Request, *, within: float) -> Reply | Failure:
         """Answer as the script says."""
         entry = self._take(target, request, stream=False)
         if (late := await _pass(entry.delay, within)) is not None:
@@ -230,8 +265,15 @@ class ScriptedProvider:
             return entry.failure(target)
         return _Stream(target, request, entry).whole() if entry.cut_after is None else entry.cut.failure(target)
 
-    async def aopen(self, target: Target, request: Request, *, within: float) -> Piece | Reply | Failure:
-        """Begin a stream as the script says."""
+    async def open(
+        self,
+        target: Target,
+        request: Request,
+        *,
+        within: float,
+        thinking: bool = False,  # noqa: ARG002 - as Backend's
+    ) -> Piece | Reply | Failure:
+        """Begin a stream as the script says. It has no reasoning."""
         entry = self._take(target, request, stream=True)
         if (late := await _pass(entry.delay, within)) is not None:
             return late
@@ -274,7 +316,7 @@ class ScriptedProvider:
 
 
 class _Stream:
-    """An answer that is being streamed: as the door's own."""
+    """An answer that is being streamed: as the one of LiteLLM's."""
 
     def __init__(self, target: Target, request: Request, answer: Answer) -> None:
         self._target = target
@@ -319,7 +361,7 @@ class _Stream:
 async def _pass(seconds: float, within: float) -> Failure | None:
     """Let so many seconds pass; the failure of whoever has fewer."""
     await asyncio.sleep(min(seconds, within))
-    return Failure(Kind.TIMEOUT, f"timeout after {within:.3g} s", raised="TimeoutError") if seconds > within else None
+    return Failure.timeout(within) if seconds > within else None
 
 
 @contextmanager

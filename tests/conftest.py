@@ -24,7 +24,7 @@ from hypothesis import settings as hypothesis_settings
 from llmock.testing import LLMockServer
 from servers import Llmock, ScriptedServer, never_accepts, refused_port
 
-from modelrouter.backend import litellm as door
+from modelrouter.backend.current import LITELLM
 
 CANARY = "sk-canary-0123456789abcdef"
 """The key of every provider in tests: whatever shows it has leaked a key."""
@@ -128,8 +128,8 @@ def _scripted_server() -> Iterator[ScriptedServer]:
 
 @functools.cache
 def _warm_up() -> None:
-    door.load()
-    asyncio.run(door.warm())
+    LITELLM.load()
+    asyncio.run(LITELLM.warm())
 
 
 @pytest.fixture

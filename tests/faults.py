@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from modelrouter.store.disk import DiskStore, StoreError
+from modelrouter.store import DiskStore, StoreError
 
 __all__ = ["fork_while_writing", "kill_writers", "patiently", "run"]
 

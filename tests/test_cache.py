@@ -21,8 +21,10 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from modelrouter.cache.cache import Cache, decode, encode, key
-from modelrouter.store.disk import DiskStore, StoreError
-from modelrouter.types import Reply, Request, Target, ToolCall, Usage
+from modelrouter.catalog.target import Target
+from modelrouter.completion import ToolCall, Usage
+from modelrouter.planning.exchange import Reply, Request
+from modelrouter.store import DiskStore, StoreError
 
 NOW = 1_800_000_000.0
 TARGET = Target("gpt", "openai/gpt-x", "openai")
@@ -47,7 +49,8 @@ def test_a_key_is_the_same_in_every_process_and_version() -> None:
     assert key(TARGET, ASKED) == digest
     script = """
 from modelrouter.cache.cache import key
-from modelrouter.types import Request, Target
+from modelrouter.catalog.target import Target
+from modelrouter.planning.exchange import Request
 request = Request(({"content": "hi", "role": "user"},), {"max_tokens": 500, "temperature": 0.7})
 print(key(Target("another name", "openai/gpt-x", "openai", timeout=5), request))
 """

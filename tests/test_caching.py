@@ -19,7 +19,7 @@ from pydantic import BaseModel
 from servers import Fault, Gate, Known, Reply, ScriptedServer, ToolUse
 
 from modelrouter import AllModelsFailed, Completion, InvalidRequest, Router
-from modelrouter.types import Kind
+from modelrouter.completion import Kind
 
 Call = Callable[..., Completion]
 

@@ -11,11 +11,13 @@ from typing import Any
 
 import pytest
 
-from modelrouter.catalog import catalog
+from modelrouter.catalog import live
 from modelrouter.catalog import schema as _schema
+from modelrouter.catalog.binding import load as load_catalog
 from modelrouter.catalog.catalog import Catalog
+from modelrouter.catalog.overrides import Environment, Overrides
+from modelrouter.catalog.target import Price, PriceTier
 from modelrouter.errors import InvalidCatalog, InvalidRequest, UnknownModel, UnknownModule
-from modelrouter.types import Environment, Overrides, Price, PriceTier
 
 ROOT = Path(__file__).parent.parent
 SHIPPED = ROOT / "config/models.yaml"
@@ -24,7 +26,7 @@ MODULES = "modules: {default: {chain: [openai/a]}}\n"
 
 
 def load(text: str, environment: Environment = NOTHING_SET) -> Catalog:
-    return catalog.parse(text.encode(), shown="models.yaml").bind(environment)
+    return load_catalog(text.encode(), shown="models.yaml", environment=environment)
 
 
 def setting(**variables: str) -> Environment:
@@ -33,13 +35,13 @@ def setting(**variables: str) -> Environment:
 
 def problems(data: str | bytes) -> list[str]:
     with pytest.raises(InvalidCatalog) as caught:
-        catalog.parse(data if isinstance(data, bytes) else data.encode(), shown="models.yaml")
+        load_catalog(data if isinstance(data, bytes) else data.encode(), shown="models.yaml", environment=NOTHING_SET)
     return [str(problem) for problem in caught.value.problems]
 
 
 @pytest.fixture(scope="module")
 def shipped() -> Catalog:
-    return catalog.parse(SHIPPED.read_bytes(), shown="config/models.yaml").bind(NOTHING_SET)
+    return load_catalog(SHIPPED.read_bytes(), shown="config/models.yaml", environment=NOTHING_SET)
 
 
 # -- mistakes
@@ -326,17 +328,17 @@ modules: {default: {chain: [old, new]}, other: {chain: [new]}, third: {}}
 
 
 def test_the_nearest_catalog_counts(tmp_path: Path) -> None:
-    packaged = catalog.find(None, None)
+    packaged = live.find(None, None)
     assert packaged.read() == SHIPPED.read_bytes()
     Path("config").mkdir()
     here = Path("config/models.yaml")
     here.write_text("here")
-    assert (catalog.find(None, None).shown, catalog.find(None, None).read()) == ("config/models.yaml", b"here")
+    assert (live.find(None, None).shown, live.find(None, None).read()) == ("config/models.yaml", b"here")
     configured, explicit = tmp_path / "configured.yaml", tmp_path / "explicit.yaml"
     configured.write_text("configured")
     explicit.write_text("explicit")
-    assert catalog.find(None, configured).read() == b"configured"
-    source = catalog.find(str(explicit), configured)
+    assert live.find(None, configured).read() == b"configured"
+    source = live.find(str(explicit), configured)
     before = source.stamp()
     explicit.write_text("changed")
     assert source.read() == b"changed"
@@ -344,12 +346,12 @@ def test_the_nearest_catalog_counts(tmp_path: Path) -> None:
 
 
 def test_a_catalog_that_is_named_and_not_there(tmp_path: Path) -> None:
-    source = catalog.find(None, tmp_path / "none.yaml")
+    source = live.find(None, tmp_path / "none.yaml")
     assert source.stamp() == ()
     with pytest.raises(InvalidCatalog, match="MODELROUTER_CONFIG: there is no such file"):
         source.read()
     with pytest.raises(InvalidCatalog, match="cannot be read: Is a directory"):
-        catalog.find(tmp_path, None).read()
+        live.find(tmp_path, None).read()
 
 
 # -- the shipped file

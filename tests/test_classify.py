@@ -10,18 +10,20 @@ import asyncio
 import email.utils
 import time
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from conftest import CANARY
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from pydantic import SecretStr
 from servers.raw import RawServer
 
-from modelrouter.backend import litellm as door
+from modelrouter.backend.current import LITELLM
 from modelrouter.backend.failures import classify
-from modelrouter.types import Failure, Kind, Reply, Request, Target
+from modelrouter.catalog.target import Target
+from modelrouter.completion import Kind
+from modelrouter.planning.exchange import Failure, Reply, Request
 
 HELLO = Request(({"role": "user", "content": "hi"},))
 MODELS = {
@@ -56,13 +58,14 @@ def ask(raw: RawServer, keys: str, monkeypatch: pytest.MonkeyPatch) -> Ask:
     monkeypatch.setenv("AZURE_API_VERSION", "2024-06-01")
     for name, value in {"ACCESS_KEY_ID": "id", "SECRET_ACCESS_KEY": CANARY, "REGION_NAME": "us-east-1"}.items():
         monkeypatch.setenv(f"AWS_{name}", value)
-    door.load()
+    LITELLM.load()
 
     def send(provider: str) -> Failure:
         base = raw.base + ("" if provider in UNVERSIONED else "/v1")
         target = Target("a", MODELS[provider], provider, api_base=base, own_address=False)
-        key = SecretStr(CANARY) if provider in ("openai", "anthropic") else None
-        failure = asyncio.run(door.asend(target, HELLO, key=key, within=20))
+        if provider in ("openai", "anthropic"):
+            target = replace(target, key_env=f"{provider.upper()}_API_KEY")
+        failure = asyncio.run(LITELLM.send(target, HELLO, within=20))
         assert isinstance(failure, Failure)
         return failure
 
@@ -601,10 +604,10 @@ def test_any_error_at_all_comes_to_a_failure_of_one_line(message: str, status: o
 
 
 def test_a_password_in_an_address_is_not_told(keys: str, refused: str) -> None:
-    door.load()
+    LITELLM.load()
     base = refused.replace("//", "//user:s3cret@") + "/v1?key=s3cret"
-    target = Target("a", "openai/a", "openai", api_base=base, own_address=False)
-    failure = asyncio.run(door.asend(target, HELLO, key=SecretStr(CANARY), within=20))
+    target = Target("a", "openai/a", "openai", api_base=base, own_address=False, key_env="OPENAI_API_KEY")
+    failure = asyncio.run(LITELLM.send(target, HELLO, within=20))
     assert not isinstance(failure, Reply)
     assert failure.kind is Kind.CONNECTION
     assert "s3cret" not in failure.message

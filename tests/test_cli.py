@@ -6,10 +6,8 @@ import io
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -20,10 +18,8 @@ from typing import Any
 import httpx
 import pytest
 from conftest import CANARY, WriteCatalog
-from prometheus_client import CollectorRegistry
 from servers import Fault, Hang, Reply, ScriptedServer
 
-from modelrouter import Router, start_metrics_server
 from modelrouter.cli.app import main
 from modelrouter.cli.screen import Screen
 
@@ -496,28 +492,3 @@ def test_a_reader_that_leaves_early_is_no_error(surroundings: Path) -> None:
     with process.stderr:
         assert process.stderr.read() == ""
     process.wait(30)
-
-
-def _say_something_else(listening: socket.socket) -> None:
-    with listening.accept()[0] as asked:
-        asked.sendall(b"this is no HTTP\r\n")
-
-
-def test_check_shows_what_a_running_application_has_set_aside(
-    cli: Cli, catalog: WriteCatalog, server: ScriptedServer, keys: str, refused: str
-) -> None:
-    catalog({"a": server.openai("a"), "b": server.openai("b")}, retries=0, cache=False)
-    server.script("a", Fault(503))
-    registry = CollectorRegistry()
-    router = Router(registry=registry)
-    for _ in range(3):
-        router.complete("hi")
-    with start_metrics_server(0, registry=registry) as metrics:
-        ran = cli("check", "--metrics", metrics.url)
-    assert "warning: model openai a: it keeps failing and is set aside: other models are asked first" in ran.out
-    with socket.create_server(("127.0.0.1", 0)) as mute:
-        threading.Thread(target=_say_something_else, args=[mute], daemon=True).start()
-        for url in (refused, f"http://127.0.0.1:{mute.getsockname()[1]}"):
-            unreadable = cli("check", "--metrics", url)
-            assert unreadable.code == 1
-            assert f"error: {url}: no metrics can be read there" in unreadable.out

@@ -20,8 +20,9 @@ from servers import Reply, ScriptedServer
 
 from modelrouter import Router
 from modelrouter.cli import app as cli
-from modelrouter.metering.savings import Counters, Totals, totals
-from modelrouter.store.disk import DiskStore, StoreError
+from modelrouter.metering.savings import Savings, Totals, totals
+from modelrouter.planning.events import CacheUsed
+from modelrouter.store import DiskStore, StoreError
 
 
 @pytest.fixture
@@ -72,9 +73,9 @@ def test_a_hit_writes_nothing(router: Router, store: DiskStore) -> None:
 def test_no_digit_of_money_is_lost(price: str, store: DiskStore) -> None:
     with contextlib.closing(DiskStore(store.directory)) as another:
         for one in (store, another):
-            counters = Counters(lambda changes, one=one: one.count(changes) is None)  # type: ignore[misc]
-            counters.add("m", "hit", Decimal(price))
-            counters.flush()
+            savings = Savings(lambda changes, one=one: one.count(changes) is None)  # type: ignore[misc]
+            savings.hear("m", CacheUsed("hit", Decimal(price)))
+            savings.flush()
     assert counted(store)["m"].saved_usd == 2 * Decimal(price)
 
 
@@ -86,22 +87,23 @@ def test_what_could_not_be_written_is_written_later() -> None:
         written.append(changes)
         return works
 
-    counters = Counters(write)
-    counters.add("m", "hit")
-    counters.flush()
-    counters.add("m", "hit")
-    counters.flush()  # too soon to try again
+    savings = Savings(write)
+    savings.hear("m", CacheUsed("hit"))
+    savings.flush()
+    savings.hear("m", CacheUsed("hit"))
+    savings.flush()  # too soon to try again
     assert written == [{"hit:m": 1}]
     works = True
-    counters.flush(at_once=True)
-    counters.flush(at_once=True)
+    savings.flush(at_once=True)
+    savings.flush(at_once=True)
     assert written[1:] == [{"hit:m": 2}]
 
 
 PROCESS = """
 import os, sys
 from decimal import Decimal
-from modelrouter.metering.savings import Counters
+from modelrouter.metering.savings import Savings
+from modelrouter.planning.events import CacheUsed
 from modelrouter.store.disk import DiskStore
 
 store = DiskStore(sys.argv[1])
@@ -109,15 +111,15 @@ def write(changes):
     store.count(changes)
     return True
 
-counters = Counters(write)
+savings = Savings(write)
 for number in range(100):
-    counters.add("m", "hit", Decimal("0.1"))
+    savings.hear("m", CacheUsed("hit", Decimal("0.1")))
     if number % 10 == 0:
-        counters.flush(at_once=True)
+        savings.flush(at_once=True)
 children = []
 for _ in range(4):
     if (child := os.fork()) == 0:
-        counters.add("m", "miss")
+        savings.hear("m", CacheUsed("miss"))
         sys.exit(0)  # it has 90 hits of its parent's, which are not its own
     children.append(child)
 assert not any(os.waitpid(child, 0)[1] for child in children)

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from conftest import CANARY, WriteCatalog
@@ -20,14 +20,18 @@ from prometheus_client import CollectorRegistry
 from servers import Break, Fault, Gate, Reply, ScriptedServer, ToolUse
 from servers.raw import RawServer
 
-import modelrouter.planning.plan
+import modelrouter.planning.attempt
 from modelrouter import AllModelsFailed, BadRequest, CallFailed, InvalidRequest, Router, StreamInterrupted
-from modelrouter.backend import litellm as door
-from modelrouter.backend import stream as _streaming
-from modelrouter.backend.insides import quiet as _quiet
+from modelrouter.backend.current import LITELLM
+from modelrouter.backend.insides import below, quiet
+from modelrouter.backend.loading import rows
+from modelrouter.catalog.target import Target
+from modelrouter.completion import Kind, ToolCall, Usage
 from modelrouter.metering.metrics import Metrics
-from modelrouter.planning.arguments import Ask, build
-from modelrouter.types import Kind, Request, Target, ToolCall, Usage
+from modelrouter.planning.arguments import Arguments, request_from
+from modelrouter.planning.events import FirstToken
+from modelrouter.planning.exchange import Request
+from modelrouter.router.streams import Stream
 
 pytestmark = pytest.mark.usefixtures("litellms_litter")
 
@@ -36,7 +40,7 @@ PRICE = {"input": 1, "output": 2}
 
 @pytest.fixture(autouse=True)
 def quick_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(modelrouter.planning.plan, "BACKOFF", 0.01)
+    monkeypatch.setattr(modelrouter.planning.attempt, "BACKOFF", 0.01)
 
 
 @pytest.fixture(scope="module")
@@ -184,13 +188,13 @@ def test_a_model_is_not_passed_over_without_need(
 
 
 def test_what_litellms_tables_do_not_say_is_not_missing() -> None:
-    door.load()
+    LITELLM.load()
     request = Request(
         ({"role": "user", "content": [{"type": "image_url", "image_url": {"url": "data:x"}}]},), {"tools": [TOOL]}
     )
     silent = {
         name: row
-        for name, row in door.rows().items()
+        for name, row in rows().items()
         if row.get("mode") == "chat" and not row.keys() & {"supports_function_calling", "supports_vision"}
     }
     assert silent
@@ -199,7 +203,7 @@ def test_what_litellms_tables_do_not_say_is_not_missing() -> None:
         if provider not in ("openai", "anthropic", "groq", "openrouter", "together_ai"):
             continue  # LiteLLM itself would leave tools out for many of the others, and that is a reason
         string = name if name.startswith(f"{provider}/") else f"{provider}/{name}"
-        assert door.lacks(Target(name, string, provider), request) is None, name
+        assert LITELLM.lacks(Target(name, string, provider), request) is None, name
 
 
 @pytest.mark.parametrize(
@@ -301,19 +305,19 @@ MISSPELT = {
 
 @pytest.mark.parametrize("name", SPELT_RIGHT)
 def test_a_parameter_of_one_provider_is_no_slip_of_another(name: str) -> None:
-    assert build(Ask(prompt="hi", params={name: 1})).params == {name: 1}
+    assert request_from(Arguments(prompt="hi", params={name: 1})).params == {name: 1}
 
 
 @pytest.mark.parametrize(("name", "meant"), MISSPELT.items())
 def test_a_misspelt_parameter_is_refused_with_the_real_name(name: str, meant: str) -> None:
     with pytest.raises(InvalidRequest, match=f"Did you mean {meant}="):
-        build(Ask(prompt="hi", params={name: 1}))
+        request_from(Arguments(prompt="hi", params={name: 1}))
 
 
 @pytest.mark.parametrize("model", [123, 0, False, [1], b"x", object()])
 def test_a_model_that_is_no_name_is_refused(model: Any) -> None:
     with pytest.raises(InvalidRequest, match="model= takes a name or a list of names"):
-        build(Ask(prompt="hi", model=model))
+        request_from(Arguments(prompt="hi", model=model))
 
 
 class Opaque:
@@ -427,6 +431,10 @@ def test_a_strange_count_of_tokens_costs_no_answer(counted: Any, chain: Router, 
 # What is left alone, and left behind
 
 
+def not_read(*_: Any) -> NoReturn:
+    raise AssertionError("a stream was read below LiteLLM's wrapper")
+
+
 def test_a_cache_that_others_gave_litellm_does_not_answer_for_us(
     router: Router,
     catalog: WriteCatalog,
@@ -446,7 +454,7 @@ def test_a_cache_that_others_gave_litellm_does_not_answer_for_us(
     assert costs == [Decimal(20) / 1_000_000] * 3  # each was paid for, and each was asked
     assert len(server.requests("a")) == 3
     assert not bare_litellm.cache.cache.cache_dict
-    monkeypatch.setattr(_streaming, "_Direct", None)  # what is read is LiteLLM's wrapper, which tells its callbacks
+    monkeypatch.setattr(below, "_Direct", not_read)  # but LiteLLM's wrapper, which tells its callbacks
     with router.stream("the same") as pieces:
         assert list(pieces) == ["ok"]
 
@@ -486,12 +494,12 @@ def test_no_connection_outlives_its_event_loop(
 
 
 # What the door relies on in the installed LiteLLM. Each is undocumented, or has changed before: when an upgrade fails
-# here, mend modelrouter/_litellm.py, not the test.
+# here, mend modelrouter/backend/insides, not the test.
 
 
 @pytest.fixture
 def litellm(bare_litellm: ModuleType) -> ModuleType:
-    door.load()
+    LITELLM.load()
     return bare_litellm
 
 
@@ -508,8 +516,8 @@ def test_litellms_completion_can_be_taken_without_its_decorator(litellm: ModuleT
 def test_litellms_logging_can_be_hushed(litellm: ModuleType) -> None:
     from litellm.litellm_core_utils.litellm_logging import Logging
 
-    quiet = _quiet._logging()
-    unknown = [name for name in vars(quiet) if not name.startswith("__") and not hasattr(Logging, name)]
+    hushed = quiet._logging()
+    unknown = [name for name in vars(hushed) if not name.startswith("__") and not hasattr(Logging, name)]
     assert not unknown, f"Logging has no {unknown} any more: what took their place is not hushed"
     takes = inspect.signature(Logging).parameters
     given = {"model", "messages", "stream", "call_type", "start_time", "litellm_call_id", "function_id", "kwargs"}
@@ -531,7 +539,7 @@ def test_our_calls_are_told_to_no_callback_of_litellms(
     from litellm.litellm_core_utils.litellm_logging import Logging
 
     told: list[str] = []
-    hushed = _quiet._logging()
+    hushed = quiet._logging()
     monkeypatch.setattr(hushed, "post_call", lambda *_, **__: told.append("ours"))
     for name in ("success_handler", "response_cost_calculator", "pre_call", "post_call"):
         monkeypatch.setattr(Logging, name, lambda *_, name=name, **__: told.append(name))
@@ -566,7 +574,7 @@ def test_a_stream_tells_how_it_ended_and_can_be_closed(
 
     chunks = asyncio.run(stream())
     for name in ("received_finish_reason", "intermittent_finish_reason", "chunks"):
-        assert hasattr(chunks, name), f"a stream has no {name} any more: _streaming reads it"
+        assert hasattr(chunks, name), f"a stream has no {name} any more: Wrapped reads it"
     finish = chunks.received_finish_reason or chunks.intermittent_finish_reason
     assert finish == "length", "a stream does not tell how it ended: every whole answer would count as truncated"
 
@@ -604,10 +612,10 @@ def test_a_stream_says_below_litellms_wrapper_what_it_says_above_it(
         raw = (choice.message.content, choice.finish_reason, raw_calls, answer.response.usage.completion_tokens)
         return texts, answer.text, answer.finish_reason, answer.usage, calls, raw
 
-    below = read()
+    beneath = read()
     monkeypatch.setattr(litellm, "success_callback", [lambda *_: None])  # somebody listens: nothing is passed by
-    monkeypatch.setattr(_streaming, "_Direct", None)
-    assert read() == below
+    monkeypatch.setattr(below, "_Direct", not_read)
+    assert read() == beneath
 
 
 @pytest.mark.parametrize("wire", ["openai", "anthropic", "ollama"])
@@ -633,8 +641,15 @@ def test_the_first_token_is_the_first_of_the_text(
     catalog({"a": server.anthropic("a")}, retries=0, cache=False)
     server.script("a", Reply("then", thoughts=["so ", "on"]))
     told: list[str] = []
-    monkeypatch.setattr(Metrics, "first_token", lambda *_: told.append("first token"))
-    with router.stream_of(Ask("hi"), thinking=True) as pieces:
+
+    def hear(_: Metrics, module: str, event: Any) -> None:
+        if isinstance(event, FirstToken):
+            told.append("first token")
+
+    monkeypatch.setattr(Metrics, "hear", hear)
+    router = Router(registry=CollectorRegistry())
+    plan = router.plan(Arguments("hi"), stream=True, thinking=True)
+    with Stream(plan, router.performer.perform) as pieces:
         for piece in pieces:
             told.append(f"{type(piece).__name__} {piece}")  # noqa: PERF401 - others tell in between
     assert told == ["Thinking so ", "Thinking on", "first token", "str then"]
@@ -898,8 +913,7 @@ def test_a_cache_of_litellms_own_is_no_callback_of_others(
     raw.says({"error": {"code": 400, "message": "no"}}, 400)
     with pytest.raises(BadRequest):
         router.complete("hi")
-    _, quiet = _quiet.completion("openai/b", stream=False)
-    assert quiet.keys() == {"litellm_logging_obj"}
+    assert not quiet.overheard()
 
 
 @pytest.mark.parametrize("wire", ["openai", "anthropic"])

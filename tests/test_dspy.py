@@ -25,10 +25,10 @@ from pydantic import BaseModel
 from servers import Answer, Break, Fault, Hang, Known, Reply, ScriptedServer, ToolUse
 from servers.raw import RawServer
 
-import modelrouter.backend.litellm
 import modelrouter.catalog.live
-import modelrouter.router.router
+import modelrouter.router.default
 from modelrouter import Router, UnknownModule, track
+from modelrouter.backend.current import LITELLM
 from modelrouter.errors import InvalidRequest
 
 # Before DSPy is imported: it makes its cache's directory then, and looks a price map up when it is first asked.
@@ -68,7 +68,7 @@ def raw(message: dict[str, Any]) -> Fault:
 @pytest.fixture(scope="module", autouse=True)
 def quick_collections() -> Iterator[None]:
     """Each plain test ends with a collection of garbage; what is there before the first one need not be looked at."""
-    modelrouter.backend.litellm.load()
+    LITELLM.load()
     gc.collect()
     gc.freeze()
     yield
@@ -104,7 +104,7 @@ def router(
         retries=0,
     )
     router = Router(registry=CollectorRegistry())
-    monkeypatch.setattr(modelrouter.router.router, "_default", router)
+    monkeypatch.setattr(modelrouter.router.default, "_default", router)
     dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=True)
     dspy.cache.reset_memory_cache()
     yield router

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from modelrouter import environment
-from modelrouter.catalog import catalog
+from modelrouter.catalog import live, overrides
+from modelrouter.catalog.binding import load as load_catalog
 from modelrouter.catalog.catalog import Catalog
 from modelrouter.errors import InvalidEnvironment
 
@@ -21,10 +22,9 @@ MODULES = ("default", "analyzer", "scorer", "response_generator")
 def load(dotenv: str = "", yaml: str | None = None) -> Catalog:
     """The catalog in an environment whose .env is `dotenv`; the shipped catalog unless there is `yaml`."""
     Path(".env").write_text(dotenv)
-    source = catalog.find(None, environment.config_path())
+    source = live.find(None, environment.config_path())
     shown = source.shown if yaml is None else "models.yaml"
-    draft = catalog.parse(source.read() if yaml is None else yaml.encode(), shown=shown)
-    return draft.bind(environment.read(draft.prefixes.values()))
+    return load_catalog(source.read() if yaml is None else yaml.encode(), shown=shown)
 
 
 def chains(loaded: Catalog) -> dict[str, list[str]]:
@@ -215,10 +215,9 @@ def test_the_guides_limits_and_cache_are_the_modules_unless_their_own_lines_diff
         found = loaded.resolve(module).settings
         assert (found.max_tokens, found.cache, found.cache_ttl) == (500, True, 3600)
         assert found.temperature == (0 if module == "scorer" else 0.7)
-    assert (
-        loaded.resolve("scorer").sources["temperature"]
-        == f"{loaded.path}:{loaded.line_of('modules', 'scorer', 'temperature')}"
-    )
+    path, _, line = loaded.resolve("scorer").sources["temperature"].rpartition(":")
+    assert path == loaded.path
+    assert (ROOT / path).read_text().splitlines()[int(line) - 1] == "    temperature: 0"
     assert loaded.resolve("analyzer").sources["temperature"] == "LLM_TEMPERATURE"
 
 
@@ -363,13 +362,13 @@ def test_an_address_without_its_variable_is_refused() -> None:
 
 def test_a_env_that_is_a_directory_or_has_a_byte_order_mark() -> None:
     Path(".env").mkdir()
-    assert environment.read([]).default.model is None
+    assert overrides.read([]).default.model is None
     Path(".env").rmdir()
     Path(".env").write_bytes(b"\xef\xbb\xbfLLM_MODEL=a\n")
-    assert environment.read([]).default.model == "a"
+    assert overrides.read([]).default.model == "a"
     Path(".env").write_text("LLM_MODEL=a\n", encoding="utf-16")
     with pytest.raises(InvalidEnvironment, match="UTF-8"):
-        environment.read([])
+        overrides.read([])
 
 
 # -- warnings
@@ -411,7 +410,7 @@ def test_a_secret_is_what_it_is_now_and_shows_itself_nowhere(monkeypatch: pytest
     key = environment.secret("OPENAI_API_KEY")
     assert key is not None
     assert key.get_secret_value() == "from-the-file"
-    assert "from-the-file" not in f"{key} {key!r} {environment.read([])!r}"
+    assert "from-the-file" not in f"{key} {key!r} {overrides.read([])!r}"
     monkeypatch.setenv("OPENAI_API_KEY", "from-the-process\n")
     assert (
         str(environment.secret("OPENAI_API_KEY") and environment.secret("OPENAI_API_KEY").get_secret_value())
@@ -471,6 +470,6 @@ def test_the_example_sets_nothing_and_each_of_its_lines_works() -> None:
 def test_the_example_explains_each_variable_that_is_read() -> None:
     code = "".join(path.read_text() for path in (ROOT / "modelrouter").rglob("*.py"))
     names = set(re.findall(r"\b(?:MODELROUTER|CACHE|OLLAMA|OPENAI|ANTHROPIC)_(?:[A-Z]+_?)+\b", code))
-    names |= {f"{prefix}LLM_{ending}" for prefix in ("", "ANALYZER_") for ending in environment._LEVEL}
+    names |= {f"{prefix}LLM_{ending}" for prefix in ("", "ANALYZER_") for ending in overrides._LEVEL}
     unexplained = {name for name in names if not re.search(rf"\b{name}\b", EXAMPLE)}
     assert not unexplained - {"OLLAMA_API_BASE"}, "OLLAMA_API_BASE is LiteLLM's; all others are ours to explain"

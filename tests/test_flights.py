@@ -16,42 +16,34 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from modelrouter.cache.cache import Remembered
 from modelrouter.cache.single_flight import Flight, Flights
+from modelrouter.catalog.target import ModuleSettings, Target
+from modelrouter.completion import Attempt, Completion, Kind, Usage
 from modelrouter.errors import AllModelsFailed, BadRequest
+from modelrouter.planning.call import Call
 from modelrouter.planning.effects import (
-    Await,
-    Board,
-    Call,
     Effect,
     Interrupted,
-    Keep,
-    Land,
+    Join,
     Load,
-    Look,
     Plan,
-    Shared,
+    Publish,
+    ReadCache,
+    Remembered,
+    Report,
+    Send,
     Sleep,
-    Tell,
+    Wait,
+    WriteCache,
 )
-from modelrouter.planning.plan import SHORTEST, Job, plan
-from modelrouter.types import (
-    Attempt,
-    CallEnded,
-    Completion,
-    Failure,
-    Kind,
-    ModuleSettings,
-    Obstacle,
-    Reply,
-    Request,
-    Target,
-    Usage,
-)
+from modelrouter.planning.events import CallEnded
+from modelrouter.planning.exchange import Failure, Obstacle, Reply, Request
+from modelrouter.planning.plan import plan
+from modelrouter.planning.progress import SHORTEST
 
 CHAIN = tuple(Target(name, f"openai/{name}", "openai") for name in ("primary", "fallback"))
 ASKED = Request(({"role": "user", "content": "hi"},))
-BLOCKING = (Await, Call, Keep, Load, Sleep)
+BLOCKING = (Wait, Send, WriteCache, Load, Sleep)
 """Where a task can be cancelled."""
 STEPS = 2000
 TIMEOUT = 2.0
@@ -111,7 +103,7 @@ class World:
 
     def start(self, deadline: float, retries: int) -> None:
         limits = ModuleSettings(timeout=TIMEOUT, deadline=deadline, retries=retries)
-        job = Job("scorer", CHAIN, ASKED, limits, cache="use")
+        job = Call("scorer", CHAIN, ASKED, limits, cache="use")
         running = plan(job, Facts(), now=self.now, random=lambda: 0.5)
         caller = Caller(running, self.now + deadline, next(running))
         self.callers.append(caller)
@@ -153,13 +145,13 @@ class World:
     def _begin(self, caller: Caller) -> None:
         """An effect is under way: when will it be done?"""
         caller.due = caller.since = self.now
-        if isinstance(caller.effect, Await | Call):
+        if isinstance(caller.effect, Wait | Send):
             left = max(SHORTEST, caller.end - self.now)
             assert caller.effect.within <= left + 1e-9, "it would be kept beyond its deadline"
         match caller.effect:
-            case Call(target, _, within):
+            case Send(target, _, within):
                 assert all(
-                    other is caller or not isinstance(other.effect, Call) or other.effect.target is not target
+                    other is caller or not isinstance(other.effect, Send) or other.effect.target is not target
                     for other in self.callers
                     if not other.over
                 ), f"{target.name} is asked the same by two at once"
@@ -170,39 +162,39 @@ class World:
                 slow = isinstance(caller.outcome, Failure) and caller.outcome.kind is Kind.TIMEOUT
                 caller.excused = slow and within < TIMEOUT
                 caller.due += within if slow else min(within, self.choose((0.0, 0.5, 1.5)))
-            case Await(_, within):
+            case Wait(_, within):
                 caller.due += within
             case Sleep(seconds):
                 caller.due += seconds
 
     def _ready(self, caller: Caller) -> bool:
-        return caller.due <= self.now or (isinstance(caller.effect, Await) and caller.effect.flight.landed.done())
+        return caller.due <= self.now or (isinstance(caller.effect, Wait) and caller.effect.flight.outcome.done())
 
     def _perform(self, caller: Caller) -> Any:
         match caller.effect:
-            case Look(_, target):
+            case ReadCache(_, target):
                 return target.name, self.kept.get(target.name)
-            case Board(key):
-                flight, leads = self.flights.board(key, blocking=False)
+            case Join(key):
+                flight, leads = self.flights.join(key, blocking=False)
                 if leads:
                     caller.leads = flight
                 else:
                     caller.joined.append(flight)
                 return flight, leads
-            case Await(flight, _):
-                return flight.landed.result() if flight.landed.done() else Interrupted(TimeoutError())
-            case Land(flight, outcome):
+            case Wait(flight, _):
+                return flight.outcome.result() if flight.outcome.done() else Interrupted(TimeoutError())
+            case Publish(flight, outcome):
                 assert caller.excused or outcome is not None, "what came of it is kept from those who wait"
                 assert not caller.excused or not isinstance(outcome, Failure), "it takes those who wait with it"
                 caller.leads = None
-                self.flights.land(flight, outcome)
-            case Call():
+                self.flights.publish(flight, outcome)
+            case Send():
                 return caller.outcome
             case Load():  # which is not charged to the deadline
                 caller.end += self.now - caller.since
-            case Keep(_, key, reply, cost, _):
+            case WriteCache(_, key, reply, cost, _):
                 self.kept[key] = Remembered(reply, cost, self.now, "scorer")
-            case Tell(_, record):
+            case Report(_, record):
                 caller.told.append(record)
         return None
 
@@ -255,8 +247,8 @@ def test_in_any_order_each_call_ends_and_nobody_repeats_a_leaders_failure(
         ), caller.error
         assert [type(record) for record in caller.told].count(CallEnded) == 1
         for flight in caller.joined:
-            assert flight.landed.done()
-            if isinstance(flight.landed.result(), (Shared, Failure)):
+            assert flight.outcome.done()
+            if isinstance(flight.outcome.result(), (Remembered, Failure)):
                 waited = [
                     record for record in caller.told if isinstance(record, Attempt) and record.model == flight.key
                 ]

@@ -10,8 +10,11 @@ from prometheus_client import CollectorRegistry
 from servers import Fault, Reply, ScriptedServer
 
 from modelrouter import Router
+from modelrouter.catalog.target import Target
+from modelrouter.completion import Kind
+from modelrouter.planning.events import ModelLeft
+from modelrouter.planning.exchange import Failure
 from modelrouter.planning.health import PROBE_AFTER, Health
-from modelrouter.types import Failure, Kind, ModelLeft, Target
 
 TARGET = Target("a", "openai/a", "openai")
 

@@ -14,9 +14,9 @@ from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
 from servers import Answer, Drip, Drop, Fault, Garbage, Hang, Known, Reply, ScriptedServer
 
-import modelrouter.planning.plan
+import modelrouter.planning.attempt
 from modelrouter import AllModelsFailed, BadRequest, Completion, DeadlineExceeded, MissingKey, Router
-from modelrouter.types import Kind
+from modelrouter.completion import Kind
 
 Call = Callable[..., Completion]
 WIRES = ("openai", "anthropic", "ollama")
@@ -24,7 +24,7 @@ WIRES = ("openai", "anthropic", "ollama")
 
 @pytest.fixture(autouse=True)
 def quick_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(modelrouter.planning.plan, "BACKOFF", 0.01)
+    monkeypatch.setattr(modelrouter.planning.attempt, "BACKOFF", 0.01)
 
 
 @pytest.fixture

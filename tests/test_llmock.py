@@ -19,9 +19,9 @@ from llmock.verdict import NON_RETRYABLE, RETRYABLE
 from prometheus_client import CollectorRegistry
 from servers import Llmock
 
-import modelrouter.planning.plan
+import modelrouter.planning.attempt
 from modelrouter import AllModelsFailed, BadRequest, Completion, Router, StreamInterrupted
-from modelrouter.types import Kind
+from modelrouter.completion import Kind
 
 Ask = Callable[..., Completion]
 TOOLS = [{"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}]
@@ -38,7 +38,7 @@ def router(wire: str, catalog: WriteCatalog, llmock: Llmock, keys: str, monkeypa
     base = llmock.base_url(wire)
     models = {name: {"model": f"{wire}/{name}", "api_base": base, "price": "free"} for name in ("first", "second")}
     catalog(models, cache=False)
-    monkeypatch.setattr(modelrouter.planning.plan, "BACKOFF", 0.12)
+    monkeypatch.setattr(modelrouter.planning.attempt, "BACKOFF", 0.12)
     monkeypatch.setattr(random, "random", lambda: 0.5)
     return Router(registry=CollectorRegistry())
 

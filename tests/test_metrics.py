@@ -23,10 +23,12 @@ from prometheus_client.parser import text_string_to_metric_families
 from starlette.applications import Starlette
 from starlette.routing import Mount
 
+from modelrouter.catalog.target import Target
+from modelrouter.completion import Attempt, Kind, Usage
 from modelrouter.errors import CannotListen, ConfigurationError, MetricsUnavailable
 from modelrouter.metering.metrics import BUCKETS, Metrics
 from modelrouter.metering.server import MetricsServer, metrics_app, start_metrics_server
-from modelrouter.types import Attempt, FellOver, Kind, Target, Usage
+from modelrouter.planning.events import CacheUsed, CallEnded, FellOver, FirstToken
 
 GPT = Target("best", "openai/gpt-x", "openai")
 LLAMA = Target("llama2", "ollama_chat/llama2", "ollama")
@@ -110,7 +112,7 @@ def error(kind: Kind, **facts: Any) -> Attempt:
 
 
 def test_an_answer(metrics: Metrics, seen: Seen) -> None:
-    metrics.attempt("analyzer", ok(usage=Usage(1000, 100, 600, 300, 40), cost_usd=Decimal("0.003105")))
+    metrics.hear("analyzer", ok(usage=Usage(1000, 100, 600, 300, 40), cost_usd=Decimal("0.003105")))
     for kind, count in {"input": 1000, "output": 100, "cache_read": 600, "cache_write": 300, "reasoning": 40}.items():
         assert seen("llm_tokens_used_total", **GPT_LABELS, type=kind) == count
     assert seen("llm_cost_usd_total", **GPT_LABELS) == 0.003105
@@ -179,7 +181,7 @@ def test_an_answer(metrics: Metrics, seen: Seen) -> None:
 def test_each_outcome_counts_what_it_used_and_nothing_else(
     metrics: Metrics, seen: Seen, attempt: Attempt, counted: dict[str, float]
 ) -> None:
-    metrics.attempt("analyzer", attempt)
+    metrics.hear("analyzer", attempt)
     if counted.pop("latency", None):
         counted |= {
             "llm_provider_latency_seconds_count": 1,
@@ -190,7 +192,7 @@ def test_each_outcome_counts_what_it_used_and_nothing_else(
 
 def test_errors_and_cancellations_are_told_apart(metrics: Metrics, seen: Seen) -> None:
     for kind in Kind:
-        metrics.attempt("analyzer", error(kind))
+        metrics.hear("analyzer", error(kind))
     assert seen("llm_provider_requests_total", **GPT_LABELS, status="error") == len(Kind) - 1
     assert seen("llm_provider_requests_total", **GPT_LABELS, status="cancelled") == 1
     counted = {labels["error_type"]: value for labels, value in seen.all()["llm_errors_total"]}
@@ -199,7 +201,7 @@ def test_errors_and_cancellations_are_told_apart(metrics: Metrics, seen: Seen) -
 
 def test_an_unknown_cost_is_warned_about_once(metrics: Metrics, caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(3):
-        metrics.attempt("analyzer", ok(usage=Usage(1, 1), cost_usd=None))
+        metrics.hear("analyzer", ok(usage=Usage(1, 1), cost_usd=None))
     [record] = caplog.records
     assert record.levelno == logging.WARNING
     assert record.getMessage().startswith("cost_unknown model=openai/gpt-x module=analyzer: no price in the catalog")
@@ -209,15 +211,14 @@ def test_an_unknown_cost_is_warned_about_once(metrics: Metrics, caplog: pytest.L
 
 
 def test_calls_fallbacks_cache_and_reloads(metrics: Metrics, seen: Seen) -> None:
-    metrics.call("scorer", "success", Decimal("0.25"))
-    metrics.call("scorer", "success", None)
-    metrics.call("scorer", "error", Decimal("0.5"))
-    metrics.call("scorer", "bad_request", Decimal(0))
-    metrics.call("scorer", "cancelled", Decimal(0))
-    metrics.fell_over(FellOver("scorer", "best", "llama2", Kind.TIMEOUT))
-    metrics.cache("scorer", "hit")
-    metrics.cache_saved("scorer", Decimal("0.125"))
-    metrics.first_token(GPT, 0.3)
+    metrics.hear("scorer", CallEnded("success", Decimal("0.25")))
+    metrics.hear("scorer", CallEnded("success", None))
+    metrics.hear("scorer", CallEnded("error", Decimal("0.5")))
+    metrics.hear("scorer", CallEnded("bad_request", Decimal(0)))
+    metrics.hear("scorer", CallEnded("cancelled", Decimal(0)))
+    metrics.hear("scorer", FellOver("scorer", "best", "llama2", Kind.TIMEOUT))
+    metrics.hear("scorer", CacheUsed("hit", Decimal("0.125")))
+    metrics.hear("scorer", FirstToken(GPT, 0.3))
     metrics.set_aside(GPT, True)
     metrics.reload(True)
     metrics.reload(False)
@@ -272,7 +273,7 @@ def test_all_series_start_at_zero_with_the_catalog(metrics: Metrics, seen: Seen)
 
 
 def test_seeding_again_keeps_what_was_counted(metrics: Metrics, seen: Seen) -> None:
-    metrics.attempt("analyzer", ok())
+    metrics.hear("analyzer", ok())
     metrics.set_aside(GPT, True)
     metrics.seed({"analyzer": [GPT]})
     assert seen("llm_provider_requests_total", **GPT_LABELS, status="success") == 1
@@ -285,9 +286,9 @@ def test_unknown_names_cannot_flood_prometheus(metrics: Metrics, seen: Seen) -> 
     def call(numbers: range) -> None:
         for n in numbers:
             name = f"groq{n}/model-{n}"
-            metrics.attempt("m", Attempt(name, name, f"groq{n}", "ok", listed=False))
-            metrics.attempt("m", Attempt(name, name, f"groq{n}", "error", Kind.NOT_FOUND, listed=False))
-            metrics.fell_over(FellOver("m", name, "best", Kind.NOT_FOUND))
+            metrics.hear("m", Attempt(name, name, f"groq{n}", "ok", listed=False))
+            metrics.hear("m", Attempt(name, name, f"groq{n}", "error", Kind.NOT_FOUND, listed=False))
+            metrics.hear("m", FellOver("m", name, "best", Kind.NOT_FOUND))
 
     threads = [threading.Thread(target=call, args=(range(start, 1000, 4),)) for start in range(4)]
     for thread in threads:
@@ -295,7 +296,7 @@ def test_unknown_names_cannot_flood_prometheus(metrics: Metrics, seen: Seen) -> 
     for thread in threads:
         thread.join()
     metrics.seed({"m": [GPT]})
-    metrics.attempt("m", ok())
+    metrics.hear("m", ok())
 
     found = seen.all()
     requests = found["llm_provider_requests_total"]
@@ -311,10 +312,10 @@ def test_unknown_names_cannot_flood_prometheus(metrics: Metrics, seen: Seen) -> 
 
 def test_metering_never_raises_into_a_call(metrics: Metrics, seen: Seen, caplog: pytest.LogCaptureFixture) -> None:
     for _ in range(2):
-        metrics.cache_saved("m", Decimal(-1))  # which a counter refuses
+        metrics.hear("m", CacheUsed("hit", Decimal(-1)))  # which a counter refuses
     [record] = caplog.records
-    assert record.getMessage().startswith("metering_failed what=cache_saved")
-    metrics.cache_saved("m", Decimal(1))
+    assert record.getMessage().startswith("metering_failed what=hear")
+    metrics.hear("m", CacheUsed("hit", Decimal(1)))
     assert seen("llm_cache_saved_usd_total", module="m") == 1
 
 
@@ -324,7 +325,7 @@ def test_a_child_forked_while_others_meter_can_meter(metrics: Metrics) -> None:
 
     def meter() -> None:
         while not stop.is_set():
-            metrics.attempt("m", ok(usage=Usage(1, 1)))
+            metrics.hear("m", ok(usage=Usage(1, 1)))
 
     threads = [threading.Thread(target=meter, daemon=True) for _ in range(3)]
     for thread in threads:
@@ -345,7 +346,7 @@ def _fork_and_meter(metrics: Metrics) -> int:
         import signal
 
         signal.alarm(20)  # a child that hangs dies of it
-        metrics.attempt("m", ok(usage=Usage(1, 1)))
+        metrics.hear("m", ok(usage=Usage(1, 1)))
         os._exit(0)
     return child
 
@@ -389,9 +390,10 @@ def test_multiprocess_mode_adds_up_the_processes(tmp_path: Path) -> None:
         import sys
         from decimal import Decimal
         from modelrouter.metering.metrics import Metrics
-        from modelrouter.types import Attempt, Target, Usage
+        from modelrouter.catalog.target import Target
+        from modelrouter.completion import Attempt, Usage
         metrics = Metrics.of(None)
-        metrics.attempt("m", Attempt("a", "openai/gpt-x", "openai", "ok", usage=Usage(3, 4), cost_usd=Decimal("0.5")))
+        metrics.hear("m", Attempt("a", "openai/gpt-x", "openai", "ok", usage=Usage(3, 4), cost_usd=Decimal("0.5")))
         metrics.set_aside(Target("a", "openai/gpt-x", "openai"), sys.argv[1] == "aside")
     """)
     reader = textwrap.dedent("""
@@ -424,17 +426,11 @@ def test_the_servers_paths(metrics: Metrics, served: MetricsServer) -> None:
     base = served.url.removesuffix("/api/v1/metrics")
     assert base == f"http://127.0.0.1:{served.port}"
     metrics.reload(True)
-    for path in ("/api/v1/metrics", "/metrics", "/metrics/", "/metrics?name[]=llm_catalog_reloads_total"):
+    for path in ("/api/v1/metrics", "/metrics", "/metrics/", "/metrics?name[]=llm_catalog_reloads_total", "/"):
         response = httpx.get(base + path)
         assert response.status_code == 200
         assert response.headers["Content-Type"].startswith("text/plain; version=")
         assert 'llm_catalog_reloads_total{result="ok"} 1.0' in response.text
-    assert httpx.get(base + "/healthz").text == "ok\n"
-    assert httpx.head(base + "/healthz").status_code == 200
-    for path in ("/", "/metricsx", "/api/v1/metrics/more", "/favicon.ico"):
-        response = httpx.get(base + path)
-        assert response.status_code == 404
-        assert response.text == "Metrics are at /api/v1/metrics and /metrics, health at /healthz.\n"
 
 
 def test_the_server_speaks_gzip_and_openmetrics(metrics: Metrics, served: MetricsServer) -> None:
@@ -495,10 +491,8 @@ def test_ipv6(registry: CollectorRegistry) -> None:
         ("/metrics", "/metrics/", 200, "llm_catalog_reloads_total"),
         ("/api/v1/metrics", "/api/v1/metrics/", 200, "llm_catalog_reloads_total"),
         ("/internal", "/internal/metrics", 200, "llm_catalog_reloads_total"),
-        ("/internal", "/internal/healthz", 200, "ok"),
-        ("/internal", "/internal/nothing", 404, "Metrics are at"),
         ("", "/api/v1/metrics", 200, "llm_catalog_reloads_total"),
-        ("", "/", 404, "Metrics are at"),
+        ("", "/", 200, "llm_catalog_reloads_total"),
     ],
 )
 def test_mounted(registry: CollectorRegistry, mount: str, path: str, status: int, text: str) -> None:

@@ -54,7 +54,7 @@ APPLICATION = textwrap.dedent("""
     async def set_aside(request):
         router = modelrouter.get_router()
         if request.path_params["pid"] == os.getpid():
-            router._metrics.set_aside(router.catalog.models["good"], True)
+            router.metrics.set_aside(router.catalog.models["good"], True)
         return JSONResponse(os.getpid())
 
 

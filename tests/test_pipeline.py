@@ -26,7 +26,7 @@ from modelrouter.cli.demo import MESSAGE, PROFILE, RECRUITER
 from modelrouter.dspy import get_lm
 from modelrouter.dspy.pipeline import Fit, Offer, Stage, get_pipeline
 from modelrouter.dspy.pipeline import Reply as Written
-from modelrouter.router import router
+from modelrouter.router import default as router
 
 OFFER = Offer(
     summary="Northwind Ledger looks for a senior backend engineer.",

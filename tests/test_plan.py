@@ -11,41 +11,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modelrouter.catalog.target import ModuleSettings, Target
+from modelrouter.completion import Attempt, Completion, Kind, Usage
 from modelrouter.errors import AllModelsFailed, BadRequest, DeadlineExceeded, MissingKey, ModelRouterError
+from modelrouter.planning.call import Call
 from modelrouter.planning.effects import (
-    Await,
-    Board,
-    Call,
     Effect,
     Emit,
     Interrupted,
-    Keep,
-    Land,
+    Join,
     Load,
-    Look,
     Next,
-    Open,
-    Shared,
+    OpenStream,
+    Publish,
+    ReadCache,
+    Remembered,
+    Report,
+    Send,
     Sleep,
-    Tell,
+    Wait,
+    WriteCache,
 )
-from modelrouter.planning.plan import Job, plan
-from modelrouter.types import (
-    Attempt,
-    CallEnded,
-    Completion,
-    Failure,
-    FellOver,
-    Kind,
-    ModelLeft,
-    ModuleSettings,
-    Obstacle,
-    Piece,
-    Reply,
-    Request,
-    Target,
-    Usage,
-)
+from modelrouter.planning.events import CallEnded, FellOver, ModelLeft
+from modelrouter.planning.exchange import Failure, Obstacle, Piece, Reply, Request
+from modelrouter.planning.plan import plan
 
 OK = Reply("fine", Usage(10, 5), "stop")
 
@@ -81,7 +70,7 @@ class World:
 class Course:
     """What a played plan did."""
 
-    calls: list[Call] = field(default_factory=list)
+    calls: list[Send] = field(default_factory=list)
     sleeps: list[float] = field(default_factory=list)
     told: list[Any] = field(default_factory=list)
     took: float = 0.0
@@ -105,7 +94,7 @@ def play(
     tick: float = 0.0,
     stream: bool = False,
     reading: float = 0.0,
-    shared: Shared | None = None,
+    shared: Remembered | None = None,
     interrupted: type[Effect] | None = None,
 ) -> Course:
     """Run a plan over scripted outcomes: per model a list, its last one repeats. An outcome may be ``(seconds,
@@ -115,7 +104,7 @@ def play(
     `shared`. Ctrl-C comes during the first effect of the `interrupted` type.
     """
     chain = tuple(model if isinstance(model, Target) else target(model) for model in models)
-    job = Job(
+    job = Call(
         "scorer",
         chain,
         request or Request(({"role": "user", "content": "hi"},)),
@@ -136,21 +125,21 @@ def play(
                 case Sleep(seconds):
                     course.sleeps.append(seconds)
                     clock += seconds
-                case Tell(_, record):
+                case Report(_, record):
                     course.told.append(record)
-                case Look(_, looked, _, _, _):
+                case ReadCache(_, looked, _, _, _):
                     result = (looked.name, None)
-                case Board():
+                case Join():
                     result = ("a flight", shared is None)
-                case Await():
+                case Wait():
                     result = shared
-                case Open():
+                case OpenStream():
                     result = Piece("fine", "a stream")
                 case Emit():
                     clock += reading
                 case Next():
                     result, clock = OK, clock + 0.1
-                case Call(asked, _, within):
+                case Send(asked, _, within):
                     course.calls.append(effect)
                     script = outcomes[asked.name]
                     result = script[min(counts[asked.name], len(script) - 1)]
@@ -453,7 +442,7 @@ def test_what_only_the_caller_finds_too_slow_says_nothing_of_the_model() -> None
     assert [told.cut_short for told in course.told if isinstance(told, ModelLeft) and told.failure] == [True]
 
 
-@pytest.mark.parametrize("effect", [Look, Board, Load, Tell, Call, Keep, Land, Sleep])
+@pytest.mark.parametrize("effect", [ReadCache, Join, Load, Report, Send, WriteCache, Publish, Sleep])
 def test_no_interruption_is_swallowed(effect: type[Effect]) -> None:
     course = play(["a"], {"a": [failure(Kind.SERVER), OK]}, interrupted=effect)
     assert isinstance(course.error, KeyboardInterrupt)
@@ -469,6 +458,6 @@ def test_what_the_reader_of_a_stream_takes_is_not_the_models() -> None:
 
 def test_a_shared_response_that_is_made_when_it_is_asked_for_is_made_for_followers_too() -> None:
     reply = Reply("fine", Usage(10, 5), "stop", response=lambda: "made")
-    course = play(["a"], {}, shared=Shared(reply, Decimal(1)))
+    course = play(["a"], {}, shared=Remembered(reply, Decimal(1)))
     assert course.answer is not None
     assert course.answer.response == "made"

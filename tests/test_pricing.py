@@ -15,8 +15,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelrouter.catalog.prices import FREE, bundled, cost, differences, is_free, most, price_of
-from modelrouter.types import Price, PriceTier, Target, Usage
+from modelrouter.backend import tables
+from modelrouter.backend.current import LITELLM
+from modelrouter.backend.tables import bundled
+from modelrouter.catalog.prices import FREE, cost, differences, is_free, most
+from modelrouter.catalog.target import Price, PriceTier, Target
+from modelrouter.completion import Usage
 
 Rows = Mapping[str, Mapping[str, Any]]
 
@@ -285,10 +289,14 @@ def never() -> NoReturn:
         (Target("a", "ollama_chat/llama2", "ollama", price=GPT_4), GPT_4),
     ],
 )
-def test_the_table_is_not_asked_where_it_does_not_count(target: Target, price: Price | None) -> None:
-    assert price_of(target, never) == price
+def test_the_table_is_not_asked_where_it_does_not_count(
+    target: Target, price: Price | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tables, "rows", never)
+    assert tables.price(target) == price
 
 
 def test_the_table_is_asked_last(rows: Rows) -> None:
-    assert price_of(Target("a", "openai/gpt-4", "openai"), lambda: rows) == GPT_4
-    assert price_of(Target("a", "openai/mine", "openai"), lambda: rows) is None
+    LITELLM.load()
+    assert LITELLM.price(Target("a", "openai/gpt-4", "openai")) == GPT_4
+    assert LITELLM.price(Target("a", "openai/mine", "openai")) is None

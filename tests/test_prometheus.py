@@ -24,8 +24,9 @@ from prometheus_client import CollectorRegistry
 from servers import Fault, Known, Reply, Request, ScriptedServer
 
 from modelrouter import CallFailed, Router, start_metrics_server
+from modelrouter.completion import Attempt, Kind
 from modelrouter.metering.metrics import Metrics
-from modelrouter.types import Attempt, Kind
+from modelrouter.planning.events import CacheUsed, FirstToken
 
 SHIPPED = Path(__file__).parent.parent / "dashboards"
 DASHBOARD = json.loads((SHIPPED / "grafana/llm-cost-tracking.json").read_text())
@@ -186,14 +187,14 @@ def load(router: Router) -> Counter[tuple[str, bool]]:
 
 def what_the_load_does_not_reach(router: Router) -> None:
     """Streams, the cache, a slow provider, a broken edit: fed through the methods that meter them."""
-    metrics = router._metrics
+    metrics = router.metrics
     for name in ("good", "claude"):
-        metrics.first_token(router.catalog.models[name], 0.3)
+        metrics.hear("analyzer", FirstToken(router.catalog.models[name], 0.3))
     metrics.set_aside(router.catalog.models["down"], True)
     for _ in range(ROUNDS):
         for result in ("hit", "miss", "coalesced", "error"):
-            metrics.cache("analyzer", result)
-        metrics.attempt("analyzer", Attempt("slow", "groq/slow", "groq", "ok", latency_s=45.0, listed=False))
+            metrics.hear("analyzer", CacheUsed(result))
+        metrics.hear("analyzer", Attempt("slow", "groq/slow", "groq", "ok", latency_s=45.0, listed=False))
     metrics.reload(True)
     metrics.reload(False)
 
@@ -215,7 +216,7 @@ def seen(needs_program: Callable[[str], str], tmp_path_factory: pytest.TempPathF
         router = Router(directory / "models.yaml", registry=registry)
         router.catalog  # noqa: B018 - read it, so that all series start at 0
         # An unlisted model's series begin with its first call, and an increase needs a value from before.
-        Metrics.of(registry).attempt("m", Attempt("slow", "groq/slow", "groq", "error", Kind.CANCELLED, listed=False))
+        Metrics.of(registry).hear("m", Attempt("slow", "groq/slow", "groq", "error", Kind.CANCELLED, listed=False))
         with (
             start_metrics_server(0, registry=registry) as served,
             prometheus(program, directory, f"127.0.0.1:{served.port}") as running,

@@ -25,20 +25,22 @@ from pydantic import SecretStr
 from servers import Fault, Known, Reply, ScriptedServer
 
 import modelrouter
-from modelrouter import Completion, Router, environment
-from modelrouter.catalog import catalog
+from modelrouter import Completion, Router
+from modelrouter.catalog import mistakes, overrides
+from modelrouter.catalog.binding import load as load_catalog
 from modelrouter.cli import app as cli
+from modelrouter.completion import Kind
 from modelrouter.embedded import server as embedded
-from modelrouter.metering.server import METRICS_PATHS, MetricsServer
-from modelrouter.planning import plan
-from modelrouter.router import performer, router
-from modelrouter.types import Kind
+from modelrouter.metering import books
+from modelrouter.metering.server import METRICS_PATH, MetricsServer
+from modelrouter.planning import attempt
+from modelrouter.router import default, performer
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 SHIPPED = (ROOT / "config" / "models.yaml").read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()
-PREFIXES = catalog.parse(SHIPPED.encode(), shown="config/models.yaml").prefixes
+PREFIXES = mistakes.prefixes_of(mistakes.check(SHIPPED.encode(), "config/models.yaml")[0])
 OLLAMA = "http://localhost:11434"
 """Where README.md has Ollama. The tests have it elsewhere."""
 
@@ -142,7 +144,7 @@ class World:
             command = recipe[1]
         if fetched := re.fullmatch(r"curl -s http://localhost:8000(\S+) \| grep (\S+)", command):
             with modelrouter.start_metrics_server(0, registry=self.registry) as metrics:
-                lines = httpx.get(metrics.url.replace(METRICS_PATHS[0], fetched[1])).text.splitlines()
+                lines = httpx.get(metrics.url.replace(METRICS_PATH, fetched[1])).text.splitlines()
             return "\n".join(line for line in lines if re.search(fetched[2], line))
         words = shlex.split(command)
         with self.program() as (patch, out):
@@ -159,7 +161,7 @@ class World:
         ours = logging.getLogger("modelrouter")
         with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(out):
             patch.setattr(performer, "_announced", set())
-            patch.setattr(router, "_default", None)
+            patch.setattr(default, "_default", None)
             patch.setattr(logging.getLogger(), "handlers", [])  # nobody has set up logging
             patch.setattr(ours, "level", ours.level)
             yield patch, out
@@ -173,7 +175,7 @@ class World:
 
 @pytest.fixture
 def world(server: ScriptedServer, refused: str, keys: str, monkeypatch: pytest.MonkeyPatch) -> World:
-    monkeypatch.setattr(plan, "BACKOFF", 0.01)
+    monkeypatch.setattr(attempt, "BACKOFF", 0.01)
     monkeypatch.setattr(embedded, "present", lambda **_: None)  # as after `make demo`
     monkeypatch.setenv("OLLAMA_URL", server.ollama_base)
     world = World(server, refused, CollectorRegistry(), monkeypatch)
@@ -362,7 +364,7 @@ def test_the_code_runs_and_prints_what_is_shown(world: World, block: Block) -> N
         if isinstance(value, MetricsServer):
             value.close()
     if "app" in made:
-        assert "llm_cost_usd_total" in asyncio.run(_fetched(made["app"], METRICS_PATHS[0]))
+        assert "llm_cost_usd_total" in asyncio.run(_fetched(made["app"], METRICS_PATH))
 
 
 async def _fetched(app: Any, path: str) -> str:
@@ -392,8 +394,7 @@ def test_the_variables_reach_the_modules(world: World, block: Block) -> None:
 
 @each("yaml")
 def test_the_yaml_is_a_catalog(block: Block) -> None:
-    draft = catalog.parse(block.text.encode(), shown="README.md")
-    assert not draft.bind(environment.read(draft.prefixes.values())).warnings
+    assert not load_catalog(block.text.encode(), shown="README.md").warnings
 
 
 # -- what it names is there, and what is there it names
@@ -402,7 +403,7 @@ def test_the_yaml_is_a_catalog(block: Block) -> None:
 def test_every_variable_is_one_that_is_read() -> None:
     code = "".join(path.read_text() for path in (ROOT / "modelrouter").rglob("*.py"))
     known = (ROOT / ".env.example").read_text() + code
-    ours = re.compile(rf"(?:(?:{'|'.join(PREFIXES.values())})_)?LLM_(?:{'|'.join(environment._LEVEL)})")
+    ours = re.compile(rf"(?:(?:{'|'.join(PREFIXES.values())})_)?LLM_(?:{'|'.join(overrides._LEVEL)})")
     variables = set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", TYPED)) - {"SCORRER_LLM_MODEL"}  # there to show a mistake
     assert {name for name in variables if not ours.fullmatch(name) and not re.search(rf"\b{name}\b", known)} == set()
 
@@ -417,7 +418,7 @@ def test_every_metric_has_the_name_and_the_labels_that_it_says(world: World) -> 
     for row in rows("Metrics"):
         for name in names(row[0]):
             assert set(re.sub(r" \(.*?\)", "", row[1]).split(", ")) == labels[name], name
-    logged = set(re.findall(r'"(llm_\w+)', Path(performer.__file__).read_text()))
+    logged = set(re.findall(r'"(llm_\w+)', Path(books.__file__).read_text() + Path(performer.__file__).read_text()))
     assert set(re.findall(r"\bllm_\w+", README)) <= labels.keys() | logged
 
 

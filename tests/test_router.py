@@ -23,10 +23,10 @@ import modelrouter.catalog.live
 import modelrouter.router.performer
 from modelrouter import InvalidRequest, Router, UnknownModel, UnknownModule
 from modelrouter.cache.cache import default_store
+from modelrouter.completion import ToolCall
 from modelrouter.metering.savings import totals
-from modelrouter.planning.arguments import KNOWN
+from modelrouter.parameters import having
 from modelrouter.testing import Answer, ScriptedProvider
-from modelrouter.types import ToolCall
 
 PRICE = {"input": 3, "output": 15, "cache_read": 0.3, "cache_write": 3.75}
 
@@ -195,7 +195,7 @@ def test_known_parameters_are_those_of_the_installed_litellm(bare_litellm: Any) 
     from litellm.constants import DEFAULT_CHAT_COMPLETION_PARAM_VALUES
 
     ours = {"model", "messages", "max_retries", "custom_llm_provider"}  # arguments of the router, or refused
-    assert set(DEFAULT_CHAT_COMPLETION_PARAM_VALUES) - ours <= KNOWN
+    assert set(DEFAULT_CHAT_COMPLETION_PARAM_VALUES) - ours <= having("litellm")
 
 
 def test_errors_and_answers_survive_pickling(router: Router, server: ScriptedServer) -> None:
@@ -345,8 +345,8 @@ def test_a_process_ends_at_once_also_while_a_call_hangs(
         "threading.Thread(target=modelrouter.complete, args=('hi',), daemon=True).start()\n"
         "while True:\n"
         "    time.sleep(0.2)\n"
-        "    from modelrouter.backend import litellm as _litellm\n"
-        "    if _litellm.loaded(): break\n"
+        "    from modelrouter.backend.loading import loaded\n"
+        "    if loaded(): break\n"
         "time.sleep(0.5)\n"
         "print('done')\n"
     )
@@ -413,10 +413,10 @@ def test_an_edit_of_the_yaml_retargets_the_next_call_and_a_broken_one_changes_no
 
 @pytest.fixture
 def default(router: Router) -> Any:
-    before = modelrouter.router.router._default
+    before = modelrouter.router.default._default
     modelrouter.configure(registry=CollectorRegistry())
     yield
-    modelrouter.router.router._default = before
+    modelrouter.router.default._default = before
 
 
 def test_names_that_are_no_text_are_refused(default: None) -> None:

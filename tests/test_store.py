@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import modelrouter.store.disk
-from modelrouter.store.disk import DiskStore, NullStore, Stats, StoreError
+from modelrouter.store import DiskStore, NullStore, Stats, StoreError
 
 KILLS = int(os.environ.get("KILLS", "50"))
 
@@ -373,7 +373,7 @@ def test_a_read_only_directory() -> None:
 
 FULL = """
 import resource, sys
-from modelrouter.store.disk import DiskStore, StoreError
+from modelrouter.store import DiskStore, StoreError
 
 store = DiskStore(sys.argv[1])
 store.set("before", "value", ttl=60)

@@ -13,9 +13,9 @@ from conftest import WriteCatalog
 from prometheus_client import CollectorRegistry
 from servers import Answer, Break, Drop, Fault, Gate, Known, Reply, ScriptedServer, ToolUse
 
-import modelrouter.planning.plan
+import modelrouter.planning.attempt
 from modelrouter import AllModelsFailed, BadRequest, Completion, DeadlineExceeded, Router, StreamInterrupted
-from modelrouter.types import Kind, ToolCall
+from modelrouter.completion import Kind, ToolCall
 
 WIRES = ("openai", "anthropic", "ollama")
 each_wire = pytest.mark.parametrize("wire", WIRES)
@@ -29,7 +29,7 @@ def _unseen(piece: str) -> None:
 
 @pytest.fixture(autouse=True)
 def quick_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(modelrouter.planning.plan, "BACKOFF", 0.01)
+    monkeypatch.setattr(modelrouter.planning.attempt, "BACKOFF", 0.01)
 
 
 @pytest.fixture

@@ -14,8 +14,9 @@ from prometheus_client import CollectorRegistry
 from servers import Fault, Gate, Hang, Reply, ScriptedServer
 
 from modelrouter import AllModelsFailed, Router, Spent, Usage, track
-from modelrouter.metering.track import feed
-from modelrouter.types import CallEnded, FellOver, Kind
+from modelrouter.completion import Kind
+from modelrouter.metering.track import hear
+from modelrouter.planning.events import CallEnded, FellOver
 
 CALL = Decimal("0.00002")
 """What the scripted server's usual answer costs: 10 tokens in, 5 out."""
@@ -141,16 +142,16 @@ def test_what_ends_after_the_block_is_counted_as_well(router: Router, server: Sc
 
 def test_a_stream_that_is_collected_while_another_call_is_counted_counts_too(monkeypatch: pytest.MonkeyPatch) -> None:
     plus = Spent.__add__
-    ended = CallEnded("scorer", "cancelled", Decimal(0))
+    ended = CallEnded("cancelled", Decimal(0))
 
     def collected(self: Spent, other: Spent) -> Spent:
         monkeypatch.undo()
-        feed("scorer", ended)
+        hear("scorer", ended)
         return plus(self, other)
 
     with track() as spent:
         monkeypatch.setattr(Spent, "__add__", collected)
-        feed("scorer", ended)
+        hear("scorer", ended)
     assert spent.total.calls == 2
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
-from modelrouter.types import Reply, ToolCall, Usage
-
-__all__ = ["new_id", "reply", "usage_of"]
+from modelrouter.completion import ToolCall, Usage
+from modelrouter.planning.exchange import Reply
 
 
 def new_id() -> str:

@@ -14,14 +14,12 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from urllib.parse import urlsplit
 
-from modelrouter.catalog.wording import KEY_SHAPED
-from modelrouter.types import Failure, Kind, Target
-
-__all__ = ["classify", "one_line", "shown_address"]
-
-_LONGEST = 300
+from modelrouter.catalog.known_providers import known
+from modelrouter.catalog.target import Target
+from modelrouter.completion import Kind
+from modelrouter.planning.exchange import Failure
+from modelrouter.redaction import one_line, shown_address
 
 _STATUS_KINDS = {
     401: Kind.AUTH,
@@ -113,24 +111,6 @@ _NOT_JSON = re.compile(
     r"invalid response from llm endpoint|is not json",
     re.IGNORECASE,
 )
-_KEY_SHAPED = re.compile(rf"{KEY_SHAPED}|\bkey-[A-Za-z0-9_\-*.]{{6,}}")  # in a catalog a name may begin so
-
-
-def one_line(text: str, secrets: Sequence[str]) -> str:
-    """`text` on one line, of readable length, with every secret (and whatever looks like a key) blotted out."""
-    for secret in secrets:
-        text = text.replace(secret, "***")
-    text = " ".join(_KEY_SHAPED.sub("***", text).split())
-    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
-
-
-def shown_address(url: str | None) -> str | None:
-    """An address without the password and the query that may stand in it."""
-    if not url:
-        return None
-    parts = urlsplit(url)
-    _, at, host = parts.netloc.rpartition("@")
-    return parts._replace(netloc=f"***@{host}" if at else host, query="").geturl()
 
 
 def classify(error: BaseException, target: Target, secrets: Sequence[str], *, unsent: bool = False) -> Failure:
@@ -159,14 +139,13 @@ def _classified(error: BaseException, target: Target, secrets: Sequence[str]) ->
     kind = _kind(raised, status, said)
     refused = kind is Kind.CONNECTION and any(_REFUSED.search(str(link)) for link in _chain(error))
     shortened = one_line(_shortened(said), secrets)
+    provider = known(target.provider)
     if refused:
-        message = f"nothing answers at {address}"
-        if target.provider == "ollama":
-            message += "; start it with 'ollama serve'"
+        message = provider.silent(address)
     elif kind is Kind.CONNECTION:
         message = f"the connection to {address} was lost: {shortened}"
-    elif kind is Kind.NOT_FOUND and target.provider == "ollama":
-        message = f"model {target.label!r} is not pulled; run 'ollama pull {target.label}'"
+    elif kind is Kind.NOT_FOUND and provider.pull is not None:
+        message = f"model {target.label!r} is not pulled; run '{provider.pull} {target.label}'"
     elif status is None:
         message = f"the answer of {address} is not what was expected: {shortened}"
     else:
@@ -180,7 +159,7 @@ def _classified(error: BaseException, target: Target, secrets: Sequence[str]) ->
         retry_after=retry_after,
         raised=raised,
         # A hosted provider's refused connection may pass; a local server that is not running will not start by itself.
-        lasting=refused and target.provider == "ollama",
+        lasting=refused and provider.start is not None,
     )
 
 

@@ -16,22 +16,18 @@ from decimal import Decimal
 from typing import Any, Literal
 
 from modelrouter import environment
-from modelrouter.store.disk import DiskStore, Store, StoreError
-from modelrouter.types import Reply, Request, Target, ToolCall, Usage
-
-__all__ = ["Cache", "Found", "Remembered", "decode", "default_store", "encode", "key"]
+from modelrouter.catalog.target import Target
+from modelrouter.completion import ToolCall, Usage
+from modelrouter.errors import StoreError
+from modelrouter.parameters import having
+from modelrouter.planning.exchange import Remembered, Reply, Request
+from modelrouter.store.disk import DiskStore
+from modelrouter.store.store import Store
 
 logger = logging.getLogger("modelrouter")
 
 VERSION = 1
 """Of keys and of values: what another version has kept is not looked at."""
-
-_NO_MATTER = frozenset(("api_key", "max_retries", "request_timeout", "stream", "stream_options", "timeout"))
-"""Parameters that do not change an answer, wherever it is made."""
-_LABELS = frozenset(("metadata", "prompt_cache_key", "prompt_cache_retention", "safety_identifier", "store", "user"))
-"""Parameters that a provider only keeps books by. A gateway of one's own may well answer by them, so they do not matter
-only at the provider's own address."""
-
 
 # -- keys
 
@@ -40,14 +36,16 @@ def key(target: Target, request: Request, *, extra: str | None = None) -> str | 
     """Under which key this model's answer to this request is kept: 64 characters, the same in every process. None: the
     request has something in it that has no JSON form, so no answer to it is kept.
 
-    `request` is what is sent, the model's own parameters included (`Job.request_to`); `extra` is the caller's own. In
+    `request` is what is sent, the model's own parameters included (`Call.request_to`); `extra` is the caller's own. In
     it are the model, its address, the messages and all parameters but those that cannot change the answer, each level's
     names in any order. Headers are in it, as some change the answer: one that differs from call to call, such as a
     trace's, makes every call a miss. It is a digest, so no header can be read from it; API keys are not in it at all.
     """
     if target.api_base is None and not target.own_address:
         return None  # elsewhere, and only LiteLLM knows where
-    ignored = _NO_MATTER | _LABELS if target.own_address else _NO_MATTER
+    if target.provider == "embedded":
+        extra = f"{environment.gguf()} {extra}"  # other weights, other answers
+    ignored = having("unkeyed") | having("label") if target.own_address else having("unkeyed")
     asked = [
         VERSION,
         target.litellm_model,
@@ -84,20 +82,6 @@ _canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=F
 # -- values
 
 
-@dataclass(frozen=True, slots=True)
-class Remembered:
-    """An answer out of the store."""
-
-    reply: Reply
-    """Its ``response`` is a function that makes LiteLLM's ``ModelResponse``, or None."""
-    cost_usd: Decimal | None
-    """What it cost when it was made."""
-    stored_at: float
-    """Wall-clock time, seconds since 1970: other processes read it."""
-    module: str
-    """Whose answer it was."""
-
-
 def encode(reply: Reply, cost: Decimal | None, *, module: str, now: float) -> dict[str, Any]:
     """A complete answer as a JSON value. `now` is the wall-clock time.
 
@@ -111,14 +95,7 @@ def encode(reply: Reply, cost: Decimal | None, *, module: str, now: float) -> di
     return {
         "version": VERSION,
         "text": reply.text,
-        "usage": usage
-        and [
-            usage.input_tokens,
-            usage.output_tokens,
-            usage.cache_read_tokens,
-            usage.cache_write_tokens,
-            usage.reasoning_tokens,
-        ],
+        "usage": usage and list(usage.counts),
         "finish_reason": reply.finish_reason,
         "tool_calls": [[call.id, call.name, call.arguments] for call in reply.tool_calls],
         "other": reply.other,

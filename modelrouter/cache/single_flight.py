@@ -10,13 +10,10 @@ from concurrent.futures import TimeoutError as Overdue
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from modelrouter.planning.effects import Shared
+from modelrouter.planning.exchange import Failure, Remembered
 from modelrouter.process.forks import ProcessLock
-from modelrouter.types import Failure
 
-__all__ = ["Flight", "Flights", "Outcome"]
-
-Outcome: TypeAlias = Shared | Failure | None
+Outcome: TypeAlias = Remembered | Failure | None
 """What a leader brings home for everybody: an answer, its model's failure, or nothing, because it went away itself."""
 
 
@@ -28,12 +25,12 @@ class Flight:
     thread: int = field(default_factory=threading.get_ident)
     """The leader's."""
     process: int = field(default_factory=os.getpid)
-    landed: Future[Outcome] = field(default_factory=Future, repr=False)
+    outcome: Future[Outcome] = field(default_factory=Future, repr=False)
 
     def wait(self, within: float) -> Outcome:
         """The outcome, for a synchronous follower. Raises TimeoutError."""
         try:
-            return self.landed.result(within)
+            return self.outcome.result(within)
         except Overdue:
             raise TimeoutError from None
 
@@ -41,7 +38,7 @@ class Flight:
         """The outcome, for an asynchronous follower. Raises TimeoutError."""
         async with asyncio.timeout(within):
             # Shielded: a follower that goes away must not cancel the flight for the others.
-            return await asyncio.shield(asyncio.wrap_future(self.landed))
+            return await asyncio.shield(asyncio.wrap_future(self.outcome))
 
 
 class Flights:
@@ -51,7 +48,7 @@ class Flights:
         self._lock = ProcessLock()
         self._flights: dict[str, Flight] = {}
 
-    def board(self, key: str, *, blocking: bool) -> tuple[Flight, bool]:
+    def join(self, key: str, *, blocking: bool) -> tuple[Flight, bool]:
         """The flight for `key`, and whether the caller leads it. `blocking`: the caller would block its thread to wait.
 
         A caller that would block the very thread on which the leader's event loop runs leads a flight of its own: the
@@ -66,10 +63,10 @@ class Flights:
             return Flight(key), True
         return flight, False
 
-    def land(self, flight: Flight, outcome: Outcome) -> None:
-        """The leader is back. With None, the followers board again and one of them leads."""
+    def publish(self, flight: Flight, outcome: Outcome) -> None:
+        """The leader is back. With None, the followers join again and one of them leads."""
         with self._lock:
             if self._flights.get(flight.key) is flight:
                 del self._flights[flight.key]
-        if not flight.landed.done():
-            flight.landed.set_result(outcome)
+        if not flight.outcome.done():
+            flight.outcome.set_result(outcome)

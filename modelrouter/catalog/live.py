@@ -5,22 +5,83 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from modelrouter import environment
-from modelrouter.errors import ModelRouterError
+from modelrouter.errors import (
+    InvalidCatalog,
+    ModelRouterError,
+    Problem,
+)
 from modelrouter.process.forks import ProcessLock
-from modelrouter.types import Environment
 
-from . import catalog as catalogs
+from .binding import load
 from .catalog import Catalog
-
-__all__ = ["LiveCatalog"]
+from .overrides import Environment
+from .yaml_lines import LARGEST
 
 logger = logging.getLogger("modelrouter")
 
 EVERY = 1.0
 """Seconds between two looks at the file's stat."""
+
+
+@dataclass(frozen=True, slots=True)
+class CatalogSource:
+    """A file with a catalog."""
+
+    file: Traversable
+    shown: str
+    """The path as messages show it."""
+    named_by: str = "file"
+    """Who said that it is there."""
+
+    def read(self) -> bytes:
+        """The file's bytes, one more than may be at most. Raises InvalidCatalog when it cannot be read."""
+        try:
+            with self.file.open("rb") as file:
+                return file.read(LARGEST + 1)
+        except OSError as error:
+            why = (
+                "there is no such file" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
+            )
+            raise InvalidCatalog(self.shown, [Problem(self.named_by, why)]) from None
+
+    def stamp(self) -> tuple[int, ...]:
+        """Differs after the file was changed: its time in nanoseconds, size and inode; empty when it is not there."""
+        if not isinstance(self.file, Path):  # inside an archive, where nobody edits it
+            return ()
+        try:
+            stat = self.file.stat()
+        except OSError:
+            return ()
+        return stat.st_mtime_ns, stat.st_size, stat.st_ino
+
+
+def find(explicit: Path | str | None, configured: Path | None) -> CatalogSource:
+    """The catalog that counts: `explicit`, `configured` (MODELROUTER_CONFIG), config/models.yaml, the packaged one.
+
+    A path that is given counts even when nothing is there; reading it says so.
+    """
+    if explicit is not None:
+        return _at(Path(explicit), "catalog")
+    if configured is not None:
+        return _at(configured, "MODELROUTER_CONFIG")
+    here = Path("config/models.yaml")
+    if here.is_file():
+        return _at(here, "file")
+    packaged = resources.files("modelrouter") / "models.yaml"
+    if packaged.is_file():
+        return CatalogSource(packaged, "modelrouter/models.yaml")
+    return _at(Path(__file__).parents[2] / here, "file")  # an editable install
+
+
+def _at(path: Path, named_by: str) -> CatalogSource:
+    path = path.expanduser()
+    return CatalogSource(path.absolute(), str(path), named_by)  # the same file after a change of directory
 
 
 class LiveCatalog:
@@ -56,7 +117,7 @@ class LiveCatalog:
             return catalog
         with self._lock:
             if (catalog := self._catalog) is None:
-                self._source = catalogs.find(self._path, environment.config_path())
+                self._source = find(self._path, environment.config_path())
                 self._stamp = self._source.stamp()
                 catalog = self._use(self._read())
             elif time.monotonic() >= self._look_again:
@@ -82,8 +143,7 @@ class LiveCatalog:
         return self._use(edited)
 
     def _read(self) -> Catalog:
-        draft = catalogs.parse(self._source.read(), shown=self._source.shown)
-        return draft.bind(self._environment or environment.read(draft.prefixes.values()))
+        return load(self._source.read(), shown=self._source.shown, environment=self._environment)
 
     def _use(self, catalog: Catalog) -> Catalog:
         known = self._catalog.warnings if self._catalog is not None else ()

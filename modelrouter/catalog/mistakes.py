@@ -8,19 +8,17 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from modelrouter.errors import InvalidCatalog, nearest
-from modelrouter.types import Problem
+from modelrouter.errors import InvalidCatalog, Problem, nearest
+from modelrouter.parameters import having
+from modelrouter.redaction import shown as quoted
 
-from .schema import TAGS, CatalogFile, keys_at, litellm_string, mistyped_provider
-from .wording import shown as quoted
+from .known_providers import known as known_provider
+from .known_providers import litellm_string, mistyped
+from .schema import TAGS, CatalogFile, keys_at
 from .wording import what_is_wrong
 from .yaml_lines import Document, dotted
 from .yaml_lines import read as read_yaml
 
-__all__ = ["check", "prefix_of"]
-
-_PARAMETERS = "frequency_penalty presence_penalty reasoning_effort seed stop temperature top_k top_p".split()
-"""What people may try to give a model as a key of its own."""
 _SEARCHES = 50
 """How many lost names are compared with all others: in a catalog of thousands each takes a tenth of a second."""
 
@@ -51,7 +49,9 @@ def _misfits(error: ValidationError, document: Document) -> Iterator[tuple[int, 
             continue
         if each["type"] == "extra_forbidden":
             known = keys_at(path[:-1])
-            match = nearest(str(path[-1]), (*known, *(_PARAMETERS if path[0] == "models" and len(path) == 3 else ())))
+            match = nearest(
+                str(path[-1]), (*known, *(having("litellm") if path[0] == "models" and len(path) == 3 else ()))
+            )
             if match is None:
                 what = f"unknown key. Known: {', '.join(known)}."
             else:
@@ -79,11 +79,12 @@ def _dangling(value: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...],
         return f"no model {quoted(name)}." + (f" Did you mean {match!r}?" if match else "")
 
     def no_provider(name: str) -> str | None:
-        match = mistyped_provider(name)
+        match = mistyped(name)
         return f"no provider {name!r}. Did you mean {match!r}?" if match else None
 
     for name in providers:
-        if what := "this is provider 'ollama'" if name == "ollama_chat" else no_provider(name):
+        own = known_provider(name).name
+        if what := f"this is provider {own!r}" if own != name else no_provider(name):
             yield ("providers", name), what
     for name, entry in models.items():
         if not isinstance(entry, dict):
@@ -106,7 +107,7 @@ def _dangling(value: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...],
         for position, item in enumerate(chain if isinstance(chain, list) else []):
             if what := lost(item):
                 yield ("modules", name, "chain", position), what
-        prefix = prefix_of(settings.get("env_prefix") or name)
+        prefix = _prefix(settings.get("env_prefix") or name)
         other = prefixes.setdefault(prefix, name)
         if other != name:
             yield ("modules", name), f"has the prefix {prefix}, as {other!r} has; give one of them another env_prefix"
@@ -125,6 +126,11 @@ def _circle(alias: str, aliases: Mapping[str, object]) -> list[str]:
     return [*seen, alias] if name == alias == min(seen) else []
 
 
-def prefix_of(name: object) -> str:
+def prefixes_of(file: CatalogFile) -> dict[str, str]:
+    """Module -> what its variables begin with: ``response_generator`` -> ``RESPONSE``."""
+    return {name: _prefix(entry.env_prefix or name) for name, entry in file.modules.items()}
+
+
+def _prefix(name: object) -> str:
     """What the variables of a module begin with, before ``_LLM_``: ``response-generator`` -> ``RESPONSE_GENERATOR``."""
     return re.sub(r"[^A-Z0-9]", "_", str(name).upper())

@@ -7,41 +7,13 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from types import MappingProxyType
 
-from modelrouter.errors import ConfigurationError, UnknownModel
-from modelrouter.types import Environment, Price, PriceTier, Problem, Target
+from modelrouter.errors import Problem, UnknownModel, UnknownPair
+from modelrouter.redaction import shown as quoted
 
-from .schema import (
-    BUILT_IN,
-    VARIABLE,
-    CatalogFile,
-    ModelEntry,
-    Prices,
-    ProviderEntry,
-    litellm_string,
-    mistyped_provider,
-)
-from .wording import shown as quoted
-
-__all__ = ["Names", "UnknownPair"]
-
-_KEYS = {"openai": "OPENAI_API_KEY", "anthropic": "ANTHROPIC_API_KEY"}
-"""Providers with one single key. The others have ways of their own (roles, files), which LiteLLM knows."""
-
-_MOVED_BY = {
-    "openai": ("OPENAI_BASE_URL", "OPENAI_API_BASE"),
-    "anthropic": ("ANTHROPIC_API_BASE", "ANTHROPIC_BASE_URL"),
-}
-"""Variables that say where a provider is, the first before the second, as for LiteLLM."""
-
-
-class UnknownPair(UnknownModel):
-    """A provider and a model that name nothing together, or a provider alone that has no default model."""
-
-    def __init__(self, name: str, path: str, why: str) -> None:
-        self.model = name
-        self.path = path
-        self.suggestion = None
-        ConfigurationError.__init__(self, why)
+from .known_providers import BUILT_IN, known, litellm_string, mistyped, of_string
+from .overrides import Environment
+from .schema import VARIABLE, CatalogFile, ModelEntry, Prices, ProviderEntry
+from .target import Price, PriceTier, Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,17 +57,18 @@ class Names:
             return url
 
         def provider(name: str) -> _Provider:
-            given, otherwise = file.providers.get(name, ProviderEntry()), BUILT_IN.get(name, ProviderEntry())
-            base = address(given.api_base or otherwise.api_base, f"providers.{name}.api_base")
+            given, row = file.providers.get(name, ProviderEntry()), known(name)
+            base = address(given.api_base or row.api_base, f"providers.{name}.api_base")
             if base is None:
-                base = next(filter(None, map(environment.values, _MOVED_BY.get(name, ()))), None)
+                base = next(filter(None, map(environment.values, row.moved_by)), None)
+            key_envs = [*filter(environment.values, row.key_envs), *row.key_envs, None]
             return _Provider(
                 name,
                 base,
                 base is not None,
-                given.api_key_env or _KEYS.get(name),
+                given.api_key_env or key_envs[0],
                 given.api_key_env is not None,
-                given.default_model or otherwise.default_model,
+                given.default_model or row.default_model,
             )
 
         providers = {name: provider(name) for name in {*BUILT_IN, *file.providers}}
@@ -107,7 +80,7 @@ class Names:
             name: _target(
                 name,
                 entry,
-                provider_of(_provider_name(entry.model)),
+                provider_of(of_string(entry.model).name),
                 address(entry.api_base, f"models.{name}.api_base"),
             )
             for name, entry in file.models.items()
@@ -128,7 +101,7 @@ class Names:
         if name in self.models:
             return self.models[name]
         string = litellm_string(name)
-        if string is None or mistyped_provider(string.partition("/")[0]):
+        if string is None or mistyped(string.partition("/")[0]):
             return None
         return self._strings.get(string) or self._unlisted(string)
 
@@ -137,7 +110,7 @@ class Names:
         target = self.find(name)
         if target is None:
             provider = name.partition("/")[0]
-            meant = mistyped_provider(provider) if "/" in name else None
+            meant = mistyped(provider) if "/" in name else None
             raise self._unknown(name, f"There is no provider {provider!r}. Did you mean {meant!r}?" if meant else None)
         return target
 
@@ -154,35 +127,35 @@ class Names:
             if near is None:
                 raise self._unknown(model or "", "Name a model or an alias of the catalog, or its provider as well.")
             provider = near
-        provider = {"ollama_chat": "ollama"}.get(provider.lower(), provider.lower())
-        meant = mistyped_provider(provider)
+        provider = known(provider.lower()).name
+        meant = mistyped(provider)
         if meant:
             raise UnknownPair(provider, self.path, f"no provider {provider!r}. Did you mean {meant!r}?")
-        known = self._provider(provider)
+        found = self._provider(provider)
         if model is None:
-            model = (self._ollama_model if provider == "ollama" else None) or known.default_model
+            model = (self._ollama_model if provider == "ollama" else None) or found.default_model
         if model is None:
             why = f"provider {provider!r} has no default model: name a model too, or give it one in {self.path}."
             raise UnknownPair(provider, self.path, why)
-        return self._of_provider(known, model)
+        return self._of_provider(found, model)
 
     def _of_provider(self, provider: _Provider, model: str) -> Target:
         """`model` as a name for one of the provider's models; any name will do, listed or not."""
         named = self.models.get(self.aliases.get(model, model))
         if named is not None and named.provider == provider.name:
             return named
-        bare = model.removeprefix("ollama_chat/" if provider.name == "ollama" else "").removeprefix(f"{provider.name}/")
-        string = f"{'ollama_chat' if provider.name == 'ollama' else provider.name}/{bare}"
+        row = known(provider.name)
+        string = f"{row.string}/{model.removeprefix(f'{row.string}/').removeprefix(f'{row.name}/')}"
         if string in self._strings:
             return self._strings[string]
         other = named or self._strings.get(model)
-        if other is not None and provider.name in _KEYS and not provider.moved:
+        if other is not None and row.key_envs and not provider.moved:
             # Nobody else's models are there; a gateway (openrouter, azure, a server of one's own) may well have them.
             raise UnknownPair(model, self.path, f"{model!r} is a model of {other.provider}, not of {provider.name}.")
         return self._unlisted(string)
 
     def _unlisted(self, string: str) -> Target:
-        return _target(string, ModelEntry(model=string), self._provider(_provider_name(string)), listed=False)
+        return _target(string, ModelEntry(model=string), self._provider(of_string(string).name), listed=False)
 
     def _unknown(self, name: str, hint: str | None) -> UnknownModel:
         name = name if quoted(name) == repr(name) else quoted(name)  # a key that landed in LLM_MODEL
@@ -193,11 +166,6 @@ def _end(alias: str, aliases: Mapping[str, str]) -> str:
     while alias in aliases:  # `parse` has made sure that there is an end
         alias = aliases[alias]
     return alias
-
-
-def _provider_name(string: str) -> str:
-    provider = string.partition("/")[0]
-    return "ollama" if provider == "ollama_chat" else provider
 
 
 def _address(template: str, at: str, values: Callable[[str], str | None]) -> tuple[list[Problem], str]:
@@ -213,14 +181,11 @@ def _address(template: str, at: str, values: Callable[[str], str | None]) -> tup
     return unset, url
 
 
-_ABILITIES = {"embedded": {"response_format": True}}
-"""What a provider's models can all do, where LiteLLM's tables have none of them: llama.cpp holds any to a schema."""
-
-
 def _target(
     name: str, entry: ModelEntry, provider: _Provider, api_base: str | None = None, *, listed: bool = True
 ) -> Target:
     at_home = api_base is None and not provider.moved
+    row = known(provider.name)
     key_named = entry.api_key_env is not None or provider.key_named
     return Target(
         name,
@@ -231,7 +196,7 @@ def _target(
         own_address=at_home,
         key_env=entry.api_key_env or provider.key_env,
         # A server of the same interface elsewhere, on this machine perhaps, may well want no key at all.
-        key_required=key_named or (provider.name in _KEYS and at_home),
+        key_required=key_named or (bool(row.key_envs) and at_home),
         timeout=entry.timeout,
         max_tokens=entry.max_tokens,
         params=MappingProxyType(entry.params or {}),
@@ -240,7 +205,7 @@ def _target(
         retired=entry.retired.isoformat() if entry.retired else None,
         successor=entry.successor,
         supports=MappingProxyType(
-            _ABILITIES.get(provider.name, {}) | (entry.supports.model_dump(exclude_none=True) if entry.supports else {})
+            {**row.abilities, **(entry.supports.model_dump(exclude_none=True) if entry.supports else {})}
         ),
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import re
 from datetime import date
@@ -12,25 +11,12 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from modelrouter.types import LONGEST
+from modelrouter.parameters import having
+from modelrouter.redaction import is_secret, shown
 
-from .wording import AS_IT_IS, shown
-
-__all__ = [
-    "BUILT_IN",
-    "TAGS",
-    "VARIABLE",
-    "CacheEntry",
-    "CatalogFile",
-    "ModelEntry",
-    "ModuleEntry",
-    "Prices",
-    "ProviderEntry",
-    "json_schema",
-    "keys_at",
-    "litellm_string",
-    "mistyped_provider",
-]
+from .known_providers import litellm_string
+from .target import LONGEST
+from .wording import AS_IT_IS
 
 
 def _refuse(message: str) -> PydanticCustomError:
@@ -43,17 +29,6 @@ def _refuse(message: str) -> PydanticCustomError:
 def _exact(value: object) -> object:
     """A number as the Decimal that was written: the repr of a float gives back up to 15 digits."""
     return Decimal(repr(value)) if isinstance(value, int | float) and not isinstance(value, bool) else value
-
-
-def litellm_string(name: str) -> str | None:
-    """The name as LiteLLM is given it, when it is ``provider/model``; else None.
-
-    LiteLLM's ``ollama/`` flattens the messages into one prompt; ``ollama_chat/`` sends them, so that is what is used.
-    """
-    match = re.fullmatch(r"([a-z][a-z0-9_-]*)/(\S+)", name)
-    if match is None:
-        return None
-    return f"ollama_chat/{match[2]}" if match[1] == "ollama" else name
 
 
 def _litellm_string(value: str) -> str:
@@ -81,27 +56,16 @@ def _address(value: str) -> str:
     return value
 
 
-_KEY_ELSEWHERE = {
-    "api_base": "api_base",
-    "base_url": "api_base",
-    "max_tokens": "max_tokens",
-    "timeout": "timeout",
-}
-_DECIDED_ELSEWHERE = {"fallbacks", "max_retries", "messages", "model", "n", "num_retries", "stream"}
-_SECRET = re.compile(r"(^|[_-])(key|token|secret|password|credentials|authorization)$", re.IGNORECASE)
-_NO_SECRET = {"prompt_cache_key"}
-
-
 def _params(value: dict[str, Any], at: str = "") -> dict[str, Any]:
     for key, inner in value.items():
-        if _SECRET.search(key) and key not in _NO_SECRET:
+        if is_secret(key):
             raise _refuse(
                 f"{at}{key}: a secret does not belong into this file; put it into the environment and name its "
                 "variable in api_key_env"
             )
-        if not at and key in _KEY_ELSEWHERE:
-            raise _refuse(f"{key}: set the model's own key {_KEY_ELSEWHERE[key]!r}, beside params")
-        if not at and key in _DECIDED_ELSEWHERE:
+        if not at and key in having("model"):
+            raise _refuse(f"{key}: set the model's own key {key.replace('base_url', 'api_base')!r}, beside params")
+        if not at and key in having("each"):
             raise _refuse(f"{key}: is decided for each call; it cannot be a parameter of a model")
         if isinstance(inner, dict):
             _params(inner, f"{at}{key}.")
@@ -270,23 +234,6 @@ class CatalogFile(_Entry):
     """Another name -> a name above."""
     modules: dict[Annotated[str, Field(min_length=1)], Annotated[ModuleEntry, BeforeValidator(_empty)]]
     """The parts of the application; default is for calls that name none, and what the others inherit from."""
-
-
-BUILT_IN = {
-    "openai": ProviderEntry(default_model="gpt-6.1-sol"),
-    "anthropic": ProviderEntry(default_model="claude-sonnet-5-5"),
-    "ollama": ProviderEntry(default_model="llama2", api_base="${OLLAMA_URL:-http://localhost:11434}"),
-    "embedded": ProviderEntry(default_model="smollm2"),
-}
-"""The providers that need no entry: what an entry in the file leaves out is taken from here."""
-
-
-def mistyped_provider(provider: str) -> str | None:
-    """The provider that was probably meant. LiteLLM knows over a hundred: only what is nearly one of ours counts."""
-    if provider == "ollama_chat":
-        return None
-    close = difflib.get_close_matches(provider, BUILT_IN, n=1, cutoff=0.8)
-    return close[0] if close and close[0] != provider else None
 
 
 def keys_at(path: tuple[str | int, ...]) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic_core import ErrorDetails
 
-__all__ = ["AS_IT_IS", "KEY_SHAPED", "shown", "what_is_wrong"]
+from modelrouter.redaction import shown
 
 AS_IT_IS = "as_it_is"
 """The type of a `PydanticCustomError` whose message is complete: the value is not added to it."""
@@ -28,36 +28,7 @@ _EXPECTED = {
 }
 """By the first word of pydantic's name for the error: ``float_parsing``, ``float_type`` ..."""
 
-KEY_SHAPED = (
-    r"\b((sk|pk|rk|gsk|xai)-|(gsk|hf|ghp|github_pat)_|AIza|AKIA)[A-Za-z0-9_\-*.]{6,}"
-    r"|(?i:bearer)\s+[A-Za-z0-9_\-.~+/=]{6,}"
-)
-"""What providers' keys look like."""
-_KEY_LIKE = re.compile(rf"{KEY_SHAPED}|^[A-Za-z0-9+_-]{{40}}")
-_PASSWORD = re.compile(r"[^/\s:@]*:[^/\s@]+@")
-"""In an address, with the name before it."""
-_LONGEST = 60
 _NUMBER = re.compile(r"[-+]?[0-9][0-9_.]*([eE][-+]?[0-9]+)?")
-
-
-def shown(value: object) -> str:
-    """A value as a message may show it: short, and never what could be an API key that landed in the wrong place."""
-    match value:
-        case None:
-            return "nothing"
-        case dict():
-            return "a mapping"
-        case list():
-            return "a list"
-        case bool():
-            return str(value).lower()
-        case str() if _KEY_LIKE.search(value):
-            return "what looks like an API key"
-        case str():
-            value = _PASSWORD.sub("***@", value)
-            return repr(value) if len(value) <= _LONGEST else f"{value[:_LONGEST]!r}..."
-        case _:
-            return str(value)
 
 
 def what_is_wrong(error: ErrorDetails) -> str:

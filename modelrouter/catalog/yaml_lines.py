@@ -12,8 +12,6 @@ from typing import Any
 
 import yaml
 
-__all__ = ["LARGEST", "Document", "dotted", "read"]
-
 LARGEST = 10 * 1024 * 1024
 """Bytes of the largest file that is read."""
 

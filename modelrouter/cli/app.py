@@ -27,8 +27,6 @@ from .screen import Screen, attempt_lines, summary
 if TYPE_CHECKING:
     from modelrouter.router.router import Router
 
-__all__ = ["app", "main"]
-
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -183,7 +181,7 @@ def demo(
     The models that are set up here answer; with no key and no Ollama, the small model on this machine. Exit code 1 when
     a model answers, but not in the form that was asked for.
     """
-    from modelrouter.router.router import configure
+    from modelrouter.router.default import configure
 
     state: _State = context.obj
     with state.screen.logging(logging.ERROR if quiet else logging.INFO), configure(state.config) as router:
@@ -247,10 +245,6 @@ def check(
         int | None,
         typer.Option(min=1, metavar="N", help="The highest price is for a prompt of N tokens, not the longest one."),
     ] = None,
-    metrics: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="Metrics of a running application, for the models that it has set aside."),
-    ] = None,
     as_json: _Json = False,
     _: _Config = None,
 ) -> None:
@@ -277,7 +271,7 @@ def check(
             catalog.resolve(module)
             load(state.screen)
             with state.screen.busy("Checking"):
-                report = _check.check(catalog, module, prompt_tokens=prompt_tokens, metrics=metrics)
+                report = _check.check(catalog, module, prompt_tokens=prompt_tokens)
     if as_json:
         state.screen.document(report)
     else:

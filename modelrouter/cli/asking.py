@@ -7,17 +7,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from modelrouter import environment
-from modelrouter.backend import litellm as door
+from modelrouter.backend.current import current
 from modelrouter.catalog.catalog import Catalog
+from modelrouter.catalog.known_providers import known
+from modelrouter.catalog.target import Resolved, missing_key
+from modelrouter.completion import Completion, Kind
 from modelrouter.embedded import server as embedded
 from modelrouter.errors import AllModelsFailed
-from modelrouter.planning.arguments import Ask, build
+from modelrouter.planning.arguments import Arguments, request_from
 from modelrouter.router.router import Router
-from modelrouter.types import Completion, Kind, Resolved
 
 from .screen import Screen
-
-__all__ = ["PATIENCE", "Asker", "load"]
 
 PATIENCE: Mapping[str, Any] = {"timeout": 120.0, "deadline": 300.0}
 """Seconds for the model on this machine: it makes 2 tokens a second when the machine is busy."""
@@ -25,13 +25,13 @@ PATIENCE: Mapping[str, Any] = {"timeout": 120.0, "deadline": 300.0}
 
 def load(screen: Screen) -> None:
     """Load LiteLLM, and say so on a terminal: it takes seconds."""
-    if door.loaded():
+    if current().ready():
         return
     # What it makes at import stays to the end; to look through that for garbage, at exit once more, costs a second.
     gc.disable()
     try:
         with screen.busy("Loading LiteLLM"):
-            door.load()
+            current().load()
     finally:
         gc.freeze()
         gc.enable()
@@ -48,8 +48,8 @@ class Asker:
         self, prompt: str, *, module: str | None = None, model: list[str] | None = None, system: str | None = None
     ) -> Completion:
         """The answer. Raises what `Router.complete` does."""
-        build(Ask(prompt, system=system))  # a mistake is told before LiteLLM takes its time
-        if not all(map(environment.missing_key, self._router.catalog.resolve(module, model).chain)):
+        request_from(Arguments(prompt, system=system))  # a mistake is told before LiteLLM takes its time
+        if not all(map(missing_key, self._router.catalog.resolve(module, model).chain)):
             load(self._screen)
         try:
             with self._screen.busy("Waiting for the answer"):
@@ -80,7 +80,7 @@ def _nothing_is_set_up(catalog: Catalog, resolved: Resolved, error: AllModelsFai
     chain that comes from the file, not from a variable with which somebody chose."""
     return resolved.sources["chain"].startswith(f"{catalog.path}:") and all(
         attempt.error_kind is Kind.MISSING_KEY
-        or (attempt.provider == "ollama" and attempt.error_kind is Kind.CONNECTION)
+        or (known(attempt.provider).start is not None and attempt.error_kind is Kind.CONNECTION)
         for attempt in error.attempts
     )
 
@@ -91,9 +91,10 @@ def _embedded_name(catalog: Catalog) -> str:
 
 def _better(resolved: Resolved) -> str:
     """One line: that the small model answers, and what to set for a better one."""
-    keys = sorted({variable for target in resolved.chain if (variable := environment.missing_key(target))})
+    keys = sorted({variable for target in resolved.chain if (variable := missing_key(target))})
     ways = [f"set {' or '.join(keys)} (.env is read)"] if keys else []
-    ways += ["start Ollama ('ollama serve')"] if any(target.provider == "ollama" for target in resolved.chain) else []
+    starts = {row.start: row.name for target in resolved.chain if (row := known(target.provider)).start}
+    ways += [f"start {name.capitalize()} ({command!r})" for command, name in starts.items()]
     return (
         "No key is set and no Ollama answers, so the small model on this machine does. "
         f"For a better one {', or '.join(ways)}."

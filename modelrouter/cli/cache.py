@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from modelrouter.metering.savings import Totals
     from modelrouter.store.disk import DiskStore
 
-__all__ = ["app"]
-
 app = typer.Typer(no_args_is_help=True, help="Show or delete remembered answers.")
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}

@@ -13,24 +13,24 @@ from functools import cache
 from http.client import HTTPException
 from typing import Literal, TypeAlias
 
-from prometheus_client.parser import text_string_to_metric_families
-
 from modelrouter import environment
-from modelrouter.backend import litellm as door
-from modelrouter.backend.failures import shown_address
-from modelrouter.catalog import prices as pricing
+from modelrouter.backend.current import current
+from modelrouter.catalog import prices
 from modelrouter.catalog.catalog import Catalog
+from modelrouter.catalog.known_providers import Provider, known
+from modelrouter.catalog.target import ModuleSettings, Resolved, Target, missing_key
+from modelrouter.completion import add
 from modelrouter.embedded import server as embedded
 from modelrouter.errors import InvalidCatalog, InvalidEnvironment
-from modelrouter.planning.plan import LONGEST_WAIT, Job
-from modelrouter.types import ModuleSettings, Request, Resolved, Target
-
-__all__ = ["Finding", "Level", "ModuleReport", "Report", "broken", "check", "max_tokens", "timeout"]
+from modelrouter.planning.attempt import LONGEST_WAIT
+from modelrouter.planning.call import Call
+from modelrouter.planning.exchange import Request
+from modelrouter.redaction import shown_address
 
 Level = Literal["error", "warning"]
 
 _PATIENCE = 2.0
-"""Seconds for an answer that the other side has at hand: Ollama's list of models, an application's metrics."""
+"""Seconds for an answer that the other side has at hand: Ollama's list of models."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +85,11 @@ def broken(error: InvalidCatalog | InvalidEnvironment) -> Report:
     return Report(path, tuple(findings))
 
 
-def check(
-    catalog: Catalog, module: str | None = None, *, prompt_tokens: int | None = None, metrics: str | None = None
-) -> Report:
+def check(catalog: Catalog, module: str | None = None, *, prompt_tokens: int | None = None) -> Report:
     """Look at a catalog, or at one module of it, and at what it points at: keys, addresses, prices.
 
     Sends nothing but a question to each Ollama (``GET /api/tags``). Needs LiteLLM loaded, for its prices.
-    `prompt_tokens`: of the prompt whose highest price is wanted; None: as many as each model takes. `metrics`: the
-    address of a running application's metrics, which say what models it has set aside.
+    `prompt_tokens`: of the prompt whose highest price is wanted; None: as many as each model takes.
 
     Raises `UnknownModule`.
     """
@@ -106,7 +103,6 @@ def check(
         *(Finding("warning", catalog.path, warning) for warning in catalog.warnings),
         *_without_an_answer(chosen, unusable),
         *(finding for target in priced.values() for finding in _of_price(target)),
-        *(_set_aside(metrics) if metrics is not None else ()),
     ]
     return Report(
         catalog.path,
@@ -119,53 +115,39 @@ def check(
 # -- whether a model can be called
 
 
-Tags: TypeAlias = Callable[[str], "frozenset[str] | str"]
+Tags: TypeAlias = Callable[[Provider, str], "frozenset[str] | str"]
 
 
 def _unusable(target: Target, tags: Tags) -> str | None:
     """What keeps the model from answering, or None."""
-    if (variable := environment.missing_key(target)) is not None:
+    if (variable := missing_key(target)) is not None:
         return f"{variable} is not set"
     if target.provider == "embedded":
         return embedded.present(gguf=environment.gguf())
-    if target.provider == "ollama" and target.api_base is not None:
-        names = tags(target.api_base)
+    row = known(target.provider)
+    if row.tags is not None and target.api_base is not None:
+        names = tags(row, target.api_base)
         if isinstance(names, str):
             return names
         if not {target.label, f"{target.label}:latest"} & names:
-            return f"it is not pulled at {shown_address(target.api_base)}; run 'ollama pull {target.label}'"
+            return f"it is not pulled at {shown_address(target.api_base)}; run '{row.pull} {target.label}'"
     return None
 
 
-def _tags(api_base: str) -> frozenset[str] | str:
-    """The names of the models that this Ollama has, or what is wrong with it."""
-    shown = shown_address(api_base)
+def _tags(row: Provider, api_base: str) -> frozenset[str] | str:
+    """The names of the models that this server has, or what is wrong with it."""
+    shown, name = shown_address(api_base) or api_base, row.name.capitalize()
     try:
         # The catalog takes no addresses but those of http and https.
-        with urllib.request.urlopen(f"{api_base.rstrip('/')}/api/tags", timeout=_PATIENCE) as answer:  # noqa: S310
+        with urllib.request.urlopen(f"{api_base.rstrip('/')}{row.tags}", timeout=_PATIENCE) as answer:  # noqa: S310
             return frozenset(model["name"] for model in json.load(answer)["models"])
     except urllib.error.HTTPError as error:
         with error:
-            return f"what answers at {shown} is not Ollama: status {error.code} to GET /api/tags"
+            return f"what answers at {shown} is not {name}: status {error.code} to GET {row.tags}"
     except OSError:
-        return f"nothing answers at {shown}; start it with 'ollama serve'"
+        return row.silent(shown)
     except (HTTPException, KeyError, TypeError, ValueError):
-        return f"what answers at {shown} is not Ollama"
-
-
-def _set_aside(url: str) -> Iterator[Finding]:
-    """The models that a running application asks last, because they keep failing: only it knows."""
-    try:
-        with urllib.request.urlopen(url, timeout=_PATIENCE) as answer:  # noqa: S310 - the operator's own address
-            text = answer.read().decode()
-        samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
-    except (OSError, HTTPException, ValueError) as error:
-        yield Finding("error", shown_address(url) or url, f"no metrics can be read there: {error}")
-        return
-    for sample in samples:
-        if sample.name == "llm_model_set_aside" and sample.value:
-            name = f"{sample.labels['provider']} {sample.labels['model']}"
-            yield Finding("warning", f"model {name}", "it keeps failing and is set aside: other models are asked first")
+        return f"what answers at {shown} is not {name}"
 
 
 def _without_models(chosen: Sequence[Resolved], unusable: Mapping[str, str]) -> Iterator[Finding]:
@@ -196,12 +178,12 @@ def _without_an_answer(chosen: Sequence[Resolved], unusable: Mapping[str, str]) 
 
 def _of_price(target: Target) -> Iterator[Finding]:
     """How the catalog's price and LiteLLM's do not agree."""
-    where, theirs = f"model {target.name!r}", pricing.price_of(replace(target, price=None), door.rows)
+    where, theirs = f"model {target.name!r}", current().price(replace(target, price=None))
     if target.price is None:
         if theirs is None:
             what = "has no price in the catalog and none in LiteLLM's list: what it costs will be unknown"
             yield Finding("warning", where, what)
-    elif theirs is not None and (different := pricing.differences(target.price, theirs)):
+    elif theirs is not None and (different := prices.differences(target.price, theirs)):
         pairs = (f"{name} is {_number(a)} here and {_number(b)} there" for name, (a, b) in different.items())
         what = f"its price differs from LiteLLM's list: {', '.join(pairs)} (US dollars per million tokens)"
         yield Finding("warning", where, what)
@@ -216,19 +198,19 @@ def _number(value: Decimal | None) -> str:
 
 def timeout(target: Target, limits: ModuleSettings) -> float:
     """Seconds for one attempt of this model in a module with these settings."""
-    return _job(target, limits).timeout_of(target)
+    return _call(target, limits).timeout_of(target)
 
 
 def max_tokens(target: Target, limits: ModuleSettings) -> int | None:
     """Tokens of one answer of this model in a module with these settings; None: no limit is sent."""
-    params = _job(target, limits).request_to(target).params
+    params = _call(target, limits).request_to(target).params
     limit = params.get("max_completion_tokens", params.get("max_tokens"))
     return limit if isinstance(limit, int) else None
 
 
-def _job(target: Target, limits: ModuleSettings) -> Job:
+def _call(target: Target, limits: ModuleSettings) -> Call:
     """A call that says nothing of its own."""
-    return Job("", (target,), Request(()), limits)
+    return Call("", (target,), Request(()), limits)
 
 
 def _module(resolved: Resolved, unusable: Mapping[str, str], prompt_tokens: int | None) -> ModuleReport:
@@ -257,16 +239,16 @@ def _highest(resolved: Resolved, prompt_tokens: int | None) -> tuple[Decimal | N
     """
     bills = []
     for target in resolved.chain:
-        price = pricing.price_of(target, door.rows)
+        price = current().price(target)
         if price is None:
             return None, f"{target.name} has no price"
-        if pricing.is_free(price):
+        if prices.is_free(price):
             bills.append(Decimal(0))
             continue
-        window = door.context_window(target)
+        window = current().context_window(target)
         size = min((n for n in (prompt_tokens, window) if n is not None), default=None)
         answer = max_tokens(target, resolved.settings) or window
         if size is None or answer is None:
             return None, f"{target.name} has no known context window; give --prompt-tokens"
-        bills.append(pricing.most(price, size, answer))
-    return sum(bills, Decimal(0)) + resolved.settings.retries * max(bills), None
+        bills.append(prices.most(price, size, answer))
+    return add([*bills, resolved.settings.retries * max(bills)]), None

@@ -15,16 +15,14 @@ from dspy.utils.exceptions import AdapterParseError
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
 from modelrouter.catalog.prices import cost
+from modelrouter.catalog.target import Price
 from modelrouter.dspy.pipeline import get_pipeline
 from modelrouter.errors import AllModelsFailed, ModelRouterError
 from modelrouter.metering.track import Spent, Tracker, track
 from modelrouter.router.router import Router
-from modelrouter.types import Price
 
 from .asking import PATIENCE, Asker, load
 from .screen import Screen, usd
-
-__all__ = ["MESSAGE", "PROFILE", "RECRUITER", "SMALL", "run"]
 
 RECRUITER = "Maria Lindqvist"
 

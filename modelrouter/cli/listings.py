@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Any
 
-from modelrouter.backend.failures import shown_address
 from modelrouter.catalog.catalog import Catalog
-from modelrouter.catalog.prices import FREE_PROVIDERS, price_of
+from modelrouter.catalog.known_providers import known
+from modelrouter.catalog.prices import own_price
+from modelrouter.catalog.target import Resolved, Target
 from modelrouter.environment import secret
-from modelrouter.types import Price, Resolved, Target
+from modelrouter.redaction import shown_address
 
 from .check import Report, max_tokens, timeout
 from .screen import Screen, per_million, seconds, usd
-
-__all__ = ["chain_of", "findings", "models"]
 
 
 def models(screen: Screen, catalog: Catalog, *, as_json: bool) -> None:
@@ -30,7 +29,7 @@ def models(screen: Screen, catalog: Catalog, *, as_json: bool) -> None:
         (
             name,
             target.litellm_model,
-            per_million(_price(target)),
+            per_million(own_price(target)),
             f"{target.context_window:,}" if target.context_window else "",
             _retirement(target),
             ", ".join(aliases[name]),
@@ -79,7 +78,7 @@ def chain_of(screen: Screen, catalog: Catalog, resolved: Resolved, *, as_json: b
             target.provider,
             _key(target),
             shown_address(target.api_base) or "the provider's",
-            per_million(_price(target)),
+            per_million(own_price(target)),
             seconds(timeout(target, limits)),
             _shown("max_tokens", max_tokens(target, limits)),
             _retirement(target),
@@ -136,21 +135,16 @@ def _facts(target: Target) -> dict[str, Any]:
         "name": target.name,
         "litellm_model": target.litellm_model,
         "provider": target.provider,
-        "price": _price(target),
+        "price": own_price(target),
         "context_window": target.context_window,
         "retired": target.retired,
         "successor": target.successor,
     }
 
 
-def _price(target: Target) -> Price | None:
-    """The price as far as it is known without LiteLLM, which takes seconds to load."""
-    return price_of(replace(target, own_address=False), dict)
-
-
 def _key(target: Target) -> str:
     if target.key_env is None:
-        return "none" if target.provider in FREE_PROVIDERS else "the provider's way"
+        return "none" if known(target.provider).on_this_machine else "the provider's way"
     missing = "NOT SET" if target.key_required else "not set, not needed"
     return f"{target.key_env} {'set' if secret(target.key_env) is not None else missing}"
 

@@ -16,9 +16,8 @@ from rich.measure import Measurement
 from rich.table import Table
 
 from modelrouter.catalog.prices import is_free
-from modelrouter.types import Attempt, Completion, Price
-
-__all__ = ["Screen", "attempt_lines", "per_million", "seconds", "summary", "usd"]
+from modelrouter.catalog.target import Price
+from modelrouter.completion import Attempt, Completion
 
 _ENDLESS = 100_000
 """Columns of a pipe: programs need values whole, however long."""

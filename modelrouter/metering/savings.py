@@ -7,32 +7,27 @@ the router is closed, and at the interpreter's exit; a process that is killed lo
 from __future__ import annotations
 
 import atexit
-import os
-import threading
 import time
 import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Literal
 
-from modelrouter.types import Sums
-
-__all__ = ["EVERY", "Counters", "Totals", "totals"]
+from modelrouter.completion import EXACT, Sums
+from modelrouter.planning.events import CacheUsed, Event
+from modelrouter.process.forks import ProcessLock, at_fork
 
 EVERY = 5.0
 """Seconds between two writes at least, unless the router is closed."""
 _DIGITS = 12
 """Of money after the point: a counter of every store's is a whole number of picodollars. No price has more."""
 
-Result = Literal["hit", "miss", "coalesced", "error"]
+
+_lock = ProcessLock()
+_all: weakref.WeakSet[Savings] = weakref.WeakSet()
 
 
-_lock = threading.Lock()
-_all: weakref.WeakSet[Counters] = weakref.WeakSet()
-
-
-class Counters:
+class Savings:
     """The changes of this process. `write` adds them to the store's counters and says whether it could."""
 
     def __init__(self, write: Callable[[Mapping[str, int]], bool]) -> None:
@@ -43,11 +38,14 @@ class Counters:
         with _lock:
             _all.add(self)
 
-    def add(self, module: str, result: Result, saved_usd: Decimal | None = None) -> None:
+    def hear(self, module: str, event: Event) -> None:
         """Count what a look into the cache gave."""
-        picodollars = round(saved_usd.scaleb(_DIGITS)) if saved_usd else 0
+        if not isinstance(event, CacheUsed):
+            return
+        saved = event.saved_usd
+        picodollars = int(EXACT.to_integral_value(EXACT.scaleb(saved, _DIGITS))) if saved else 0
         with _lock:
-            self._add(f"{result}:{module}", 1)
+            self._add(f"{event.result}:{module}", 1)
             if picodollars:
                 self._add(f"saved:{module}", picodollars)
 
@@ -75,15 +73,12 @@ def _flush_all() -> None:
 
 
 def _begin_anew() -> None:
-    """In a forked child: the parent writes its changes itself, and whoever held the lock is not here."""
-    global _lock
-    _lock = threading.Lock()
+    """In a forked child: the parent writes its changes itself."""
     for counters in _all:
         counters.changes = {}
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_begin_anew)
+at_fork(in_child=_begin_anew)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +109,7 @@ def totals(counts: Mapping[str, int]) -> dict[str, Totals]:
             coalesced=counts.get(f"coalesced:{module}", 0),
             misses=counts.get(f"miss:{module}", 0),
             errors=counts.get(f"error:{module}", 0),
-            saved_usd=Decimal(counts.get(f"saved:{module}", 0)).scaleb(-_DIGITS),
+            saved_usd=EXACT.scaleb(Decimal(counts.get(f"saved:{module}", 0)), -_DIGITS),
         )
         for module in modules
     }

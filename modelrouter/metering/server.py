@@ -1,17 +1,17 @@
 """Metrics over HTTP: as an ASGI application to mount, and as a small server of its own.
 
-Both are prometheus_client's applications (gzip, OpenMetrics, ``name[]``) behind three paths.
+Both are prometheus_client's (gzip, OpenMetrics, ``name[]``), which answer at every path.
 """
 
 from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
-from prometheus_client import REGISTRY, CollectorRegistry, make_asgi_app, make_wsgi_app, start_http_server
+from prometheus_client import REGISTRY, CollectorRegistry, make_asgi_app, start_http_server
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 from modelrouter.errors import CannotListen, MetricsUnavailable
@@ -20,14 +20,9 @@ from .metrics import Metrics, multiprocess
 
 if TYPE_CHECKING:
     from wsgiref.simple_server import WSGIServer
-    from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-__all__ = ["HEALTH_PATH", "METRICS_PATHS", "MetricsServer", "mark_worker_dead", "metrics_app", "start_metrics_server"]
-
-METRICS_PATHS = ("/api/v1/metrics", "/metrics")
-HEALTH_PATH = "/healthz"
-
-_TEXT = "text/plain; charset=utf-8"
+METRICS_PATH = "/api/v1/metrics"
+"""Where the guide has them."""
 
 Scope: TypeAlias = MutableMapping[str, Any]
 Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
@@ -38,30 +33,12 @@ ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
 def metrics_app(*, registry: CollectorRegistry | None = None) -> ASGIApp:
     """An ASGI application with the metrics: ``app.mount("/metrics", metrics_app())`` in FastAPI or Starlette.
 
-    It answers at `METRICS_PATHS` and `HEALTH_PATH`, and mounted in an application also at the path of its mount. In
-    multiprocess mode it shows all processes' series together. `registry`: the one that was given to `Router`.
+    It shows them at every path. In multiprocess mode it shows all processes' series together. `registry`: the one that
+    was given to `Router`.
 
     Raises `MetricsUnavailable` as `Metrics.of` does, and when the directory of multiprocess mode is not there.
     """
-    metrics: ASGIApp = make_asgi_app(_source(registry))
-
-    async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":  # so that a server knows that there is nothing to start, stop or talk to
-            raise NotImplementedError(f"metrics are served over http, not over {scope['type']}")
-        path, root = scope["path"], scope.get("root_path", "").rstrip("/")
-        if root and path.startswith(root):
-            path = path.removeprefix(root)
-            if path in ("", "/"):
-                path = METRICS_PATHS[0]
-        answer = _answer(path)
-        if answer is None:
-            await metrics(scope, receive, send)
-            return
-        status, body = answer
-        headers = [(b"content-type", _TEXT.encode()), (b"content-length", str(len(body)).encode())]
-        await send({"type": "http.response.start", "status": int(status[:3]), "headers": headers})
-        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
-
+    app: ASGIApp = make_asgi_app(_source(registry))
     return app
 
 
@@ -82,7 +59,6 @@ def start_metrics_server(
         taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
         reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise CannotListen(host=host, port=port, reason=reason, taken=taken) from error
-    server.set_app(_routed(make_wsgi_app(source)))
     return MetricsServer(server, thread.join, host)
 
 
@@ -130,7 +106,7 @@ class MetricsServer:
     @property
     def url(self) -> str:
         """Where the metrics are: ``http://127.0.0.1:8000/api/v1/metrics``."""
-        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}{METRICS_PATHS[0]}"
+        return f"http://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}{METRICS_PATH}"
 
     def close(self) -> None:
         """Stop serving and give the port back; again: nothing."""
@@ -163,25 +139,3 @@ def _source(registry: CollectorRegistry | None) -> CollectorRegistry:
             "Create it, empty, before the processes start, or unset the variable.",
         ) from error
     return collected
-
-
-def _answer(path: str) -> tuple[str, bytes] | None:
-    """Status and text for every path but that of the metrics."""
-    path = path.rstrip("/")
-    if path in METRICS_PATHS:
-        return None
-    if path == HEALTH_PATH:
-        return "200 OK", b"ok\n"
-    return "404 Not Found", f"Metrics are at {' and '.join(METRICS_PATHS)}, health at {HEALTH_PATH}.\n".encode()
-
-
-def _routed(metrics: WSGIApplication) -> WSGIApplication:
-    def app(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        answer = _answer(environ["PATH_INFO"])
-        if answer is None:
-            return metrics(environ, start_response)
-        status, body = answer
-        start_response(status, [("Content-Type", _TEXT), ("Content-Length", str(len(body)))])
-        return [b"" if environ["REQUEST_METHOD"] == "HEAD" else body]
-
-    return app

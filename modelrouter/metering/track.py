@@ -19,10 +19,9 @@ from decimal import Decimal
 from operator import itemgetter
 from typing import Any, Self
 
+from modelrouter.completion import Attempt, Sums, Usage
+from modelrouter.planning.events import CacheUsed, CallEnded, Event, FellOver
 from modelrouter.process.forks import ProcessLock
-from modelrouter.types import Attempt, CacheUsed, CallEnded, FellOver, Sums, Usage
-
-__all__ = ["Spent", "Tracker", "carry", "feed", "track"]
 
 _trackers: ContextVar[tuple[Tracker, ...] | None] = ContextVar("modelrouter_trackers", default=None)
 """None: nobody has said so far, and DSPy's settings may know."""
@@ -121,8 +120,8 @@ class Tracker:
                 sums[key] = sums.get(key, Spent()) + spent
         return sums
 
-    def _count(self, module: str, record: object) -> None:
-        spent, model = _spent(record)
+    def _count(self, module: str, event: Event) -> None:
+        spent, model = _spent(event)
         if spent is None:
             return
         with self._lock:
@@ -130,8 +129,8 @@ class Tracker:
             while (line := self._lines.get(key, _NOTHING)) is not so_far:
                 so_far, after = line, line + spent  # meanwhile the garbage collector may end a stream that counts here
             self._lines[key] = after
-            if isinstance(record, FellOver):
-                self._fallbacks[record] += 1
+            if isinstance(event, FellOver):
+                self._fallbacks[event] += 1
 
 
 def track() -> Tracker:
@@ -140,38 +139,38 @@ def track() -> Tracker:
     return Tracker()
 
 
-def _spent(record: object) -> tuple[Spent | None, str | None]:
-    """What a record adds, and to which model."""
-    match record:
+def _spent(event: Event) -> tuple[Spent | None, str | None]:
+    """What an event adds, and to which model."""
+    match event:
         case Attempt(outcome="skipped"):
             return None, None
         case Attempt(outcome="cached"):
-            return Spent(calls=1, cache_hits=1), record.model
+            return Spent(calls=1, cache_hits=1), event.model
         case Attempt():
-            answered = record.outcome == "ok"
-            known = record.cost_usd is not None
+            answered = event.outcome == "ok"
+            known = event.cost_usd is not None
             spent = Spent(
                 calls=int(answered),
                 requests=1,
-                usage=record.usage or Usage(),
-                cost_usd=record.cost_usd if record.cost_usd is not None else Decimal(0),
-                unknown=int(not known and (answered or record.usage is not None)),
-                latency_s=record.latency_s,
+                usage=event.usage or Usage(),
+                cost_usd=event.cost_usd if event.cost_usd is not None else Decimal(0),
+                unknown=int(not known and (answered or event.usage is not None)),
+                latency_s=event.latency_s,
             )
-            return spent, record.model
+            return spent, event.model
         case FellOver():
-            return Spent(fallbacks=1), record.to_model
-        case CacheUsed() if record.saved_usd:
-            return Spent(saved_usd=record.saved_usd), None
-        case CallEnded() if record.outcome != "success":
+            return Spent(fallbacks=1), event.to_model
+        case CacheUsed() if event.saved_usd:
+            return Spent(saved_usd=event.saved_usd), None
+        case CallEnded() if event.outcome != "success":
             return Spent(calls=1, unanswered=1), None
     return None, None
 
 
-def feed(module: str, record: object) -> None:
-    """Count a record of a call that is under way in this context."""
+def hear(module: str, event: Event) -> None:
+    """Count what a call reports that is under way in this context."""
     for tracker in _active():
-        tracker._count(module, record)
+        tracker._count(module, event)
 
 
 # DSPy gives the threads that it starts its own settings, and no other context variable.

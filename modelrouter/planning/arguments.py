@@ -8,53 +8,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from modelrouter.catalog.target import LONGEST, nothing
 from modelrouter.errors import InvalidRequest, nearest
-from modelrouter.types import LONGEST, Request, nothing
+from modelrouter.parameters import OTHERS, REFUSED, having
 
-__all__ = ["KNOWN", "Ask", "build"]
-
-KNOWN = frozenset(
-    """
-    functions function_call temperature top_p n stream stream_options stop max_tokens max_completion_tokens modalities
-    prediction audio presence_penalty frequency_penalty logit_bias user response_format seed tools tool_choice
-    parallel_tool_calls logprobs top_logprobs reasoning_effort verbosity thinking web_search_options
-    include_server_side_tool_invocations service_tier safety_identifier prompt_cache_key prompt_cache_retention store
-    metadata context_management extra_headers extra_body api_version allowed_openai_params additional_drop_params
-    drop_params
-    """.split()
-)
-"""The parameters that LiteLLM's completion takes, by name: a misspelt one reaches the wire and is ignored there.
-Written down because looking them up loads LiteLLM, which a cached answer does not need; a test compares them with the
-installed version."""
-
-_OTHERS = frozenset(
-    """
-    top_k min_p top_a typical_p repetition_penalty repeat_penalty mirostat num_ctx num_predict num_gpu keep_alive think
-    best_of stop_sequences safety_settings reasoning extra_query cache_control system_prompt max_new_tokens min_tokens
-    reasoning_format search_options speed maxTokens serviceTier
-    """.split()
-)
-"""Parameters of single providers that look like a slip of one of LiteLLM's, and are none."""
-
-_OURS: Mapping[str, str] = {
-    "stream": "use modelrouter.stream(...) or modelrouter.astream(...)",
-    "stream_options": "usage always comes with a stream",
-    "api_key": "keys come from the environment; 'api_key_env' in the catalog names another variable",
-    "api_base": "set 'api_base' of the model or of its provider in the catalog",
-    "base_url": "set 'api_base' of the model or of its provider in the catalog",
-    "max_retries": "use retries=",
-    "num_retries": "use retries=",
-    "fallbacks": "list the models in the module's chain, or pass model=[...]",
-    "context_window_fallbacks": "list the models in the module's chain, or pass model=[...]",
-    "request_timeout": "use timeout= for one attempt, deadline= for the whole call",
-    "caching": "use cache=",
-    "drop_params": "what a model does not take of sampling is dropped, and a model that cannot do the rest skipped",
-    "custom_llm_provider": "name the provider in the model string, such as 'openai/gpt-4'",
-    **dict.fromkeys(
-        ("acompletion", "client", "litellm_call_id", "litellm_logging_obj", "shared_session"),
-        "LiteLLM needs it for itself",
-    ),
-}
+from .exchange import Request
 
 _AS_IT_IS = {"stream": False, "drop_params": True}
 """What asks for nothing else than a call is; and so does None, for any parameter."""
@@ -63,7 +21,7 @@ _ROLES = frozenset(("system", "developer", "user", "assistant", "tool", "functio
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class Arguments:
     """The arguments of a call, as they were passed."""
 
     prompt: str | None = None
@@ -81,7 +39,7 @@ class Ask:
     """Parameters without which a model is asked that does not take them, or has another value of its own."""
 
 
-def build(ask: Ask) -> Request:
+def request_from(arguments: Arguments) -> Request:
     """Check what the caller passed and make the request of it.
 
     `messages` are OpenAI's: mappings (or objects with ``model_dump``) with a ``role`` and a ``content``.
@@ -89,20 +47,22 @@ def build(ask: Ask) -> Request:
     Raises:
         InvalidRequest: naming the argument and the mend.
     """
-    _seconds("timeout", ask.timeout)
-    _seconds("deadline", ask.deadline)
-    if ask.retries is not None and (isinstance(ask.retries, bool) or not _is(ask.retries, int) or ask.retries < 0):
-        raise InvalidRequest(f"retries= takes a whole number from 0, not {ask.retries!r}.")
-    if not isinstance(ask.model, str | None) and not (
-        _is(ask.model, Iterable) and all(_is(name, str) for name in ask.model)
+    _seconds("timeout", arguments.timeout)
+    _seconds("deadline", arguments.deadline)
+    if arguments.retries is not None and (
+        isinstance(arguments.retries, bool) or not _is(arguments.retries, int) or arguments.retries < 0
     ):
-        raise InvalidRequest(f"model= takes a name or a list of names, not {ask.model!r}.")
-    if ask.cache not in (None, True, False, "refresh"):
-        raise InvalidRequest(f"cache= takes True, False or 'refresh', not {ask.cache!r}.")
-    if ask.cache_key is not None and not _is(ask.cache_key, str):
-        raise InvalidRequest(f"cache_key= takes a string, not {type(ask.cache_key).__name__}.")
-    params = _params(ask.params)
-    messages = _messages(ask.prompt, ask.messages, ask.system)
+        raise InvalidRequest(f"retries= takes a whole number from 0, not {arguments.retries!r}.")
+    if not isinstance(arguments.model, str | None) and not (
+        _is(arguments.model, Iterable) and all(_is(name, str) for name in arguments.model)
+    ):
+        raise InvalidRequest(f"model= takes a name or a list of names, not {arguments.model!r}.")
+    if arguments.cache not in (None, True, False, "refresh"):
+        raise InvalidRequest(f"cache= takes True, False or 'refresh', not {arguments.cache!r}.")
+    if arguments.cache_key is not None and not _is(arguments.cache_key, str):
+        raise InvalidRequest(f"cache_key= takes a string, not {type(arguments.cache_key).__name__}.")
+    params = _params(arguments.params)
+    messages = _messages(arguments.prompt, arguments.messages, arguments.system)
     _sendable("messages", messages)
     for name, value in params.items():
         if not isinstance(value, type):
@@ -111,7 +71,7 @@ def build(ask: Ask) -> Request:
         messages=messages,
         params=params,
         parse=_parser(params.get("response_format")),
-        optional=ask.optional & params.keys(),
+        optional=arguments.optional & params.keys(),
     )
 
 
@@ -150,20 +110,24 @@ def _params(params: Mapping[str, Any]) -> Mapping[str, Any]:
     for name, value in params.items():
         if value is _AS_IT_IS.get(name):
             continue
-        if name in _OURS:
-            raise InvalidRequest(f"{name}= is not a parameter of a call: {_OURS[name]}.")
+        if name in REFUSED:
+            raise InvalidRequest(f"{name}= is not a parameter of a call: {REFUSED[name]}.")
         if name in ("tools", "functions") and not _of_mappings(value):
             said = reprlib.repr(value)
             raise InvalidRequest(f"{name}= takes a list of mappings in OpenAI's form, not {said}.")
         if name == "n" and value != 1:
             raise InvalidRequest(f"n={value!r}: one call gives one answer. Call in a loop for more of them.")
-        if name not in KNOWN and name not in _OTHERS and (meant := nearest(name, KNOWN - _OURS.keys(), cutoff=0.8)):
+        if (
+            name not in having("litellm")
+            and name not in OTHERS
+            and (meant := nearest(name, having("litellm") - REFUSED.keys(), cutoff=0.8))
+        ):
             raise InvalidRequest(
                 f"{name}= is not a parameter that LiteLLM knows. Did you mean {meant}=?\n"
                 "  If it is one of the provider's own, put it into 'params' of the model in the catalog."
             )
     # None is LiteLLM's own default for each of them; left out, equal calls are equal.
-    given = {name: value for name, value in params.items() if value is not None and name not in ("n", *_OURS)}
+    given = {name: value for name, value in params.items() if value is not None and name not in ("n", *REFUSED)}
     return given or nothing()
 
 

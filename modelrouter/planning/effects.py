@@ -1,66 +1,26 @@
-"""What a plan may ask to be done, and the drivers that have it done: one synchronous, one asynchronous, each also for
-streams. They perform effects one after the other and decide nothing.
-"""
+"""What a plan may ask to be done: records that the drivers have performed, one after the other."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from collections.abc import Generator
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, TypeAlias
 
-from modelrouter.types import (
-    Attempt,
-    CacheUsed,
-    CallEnded,
-    Completion,
-    Failure,
-    FellOver,
-    FirstToken,
-    ModelLeft,
-    Reply,
-    Request,
-    Target,
-    Usage,
-)
+from modelrouter.catalog.target import Target
+from modelrouter.completion import Completion, Usage
 
-__all__ = [
-    "Await",
-    "Board",
-    "Call",
-    "Close",
-    "Effect",
-    "Emit",
-    "Interrupted",
-    "Keep",
-    "Land",
-    "Load",
-    "Look",
-    "Next",
-    "Open",
-    "Plan",
-    "Record",
-    "Shared",
-    "Sleep",
-    "StreamClosed",
-    "Tell",
-    "adrive",
-    "adrive_stream",
-    "drive",
-    "drive_stream",
-]
-
-Record: TypeAlias = Attempt | FellOver | FirstToken | ModelLeft | CacheUsed | CallEnded
+from .events import Event
+from .exchange import Failure, Remembered, Reply, Request
 
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Make the door ready: LiteLLM takes seconds to import, once. Not charged to the call's deadline."""
+    """Make the backend ready: LiteLLM takes seconds to import, once. Not charged to the call's deadline."""
 
 
 @dataclass(frozen=True, slots=True)
-class Call:
+class Send:
     """Ask one model once. Performed into a `Reply` or a `Failure`, within `within` seconds."""
 
     target: Target
@@ -69,7 +29,7 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class Open:
+class OpenStream:
     """Ask one model once for a stream. Performed into its first `Piece` within `within` seconds; into a `Reply` when
     the answer has no text to stream (tool calls alone), or a `Failure`."""
 
@@ -104,7 +64,7 @@ class Emit:
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class ReadCache:
     """Look for a remembered answer. Performed into its key, None when it can have none, and the answer or None."""
 
     module: str
@@ -117,7 +77,7 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
-class Keep:
+class WriteCache:
     """Remember an answer."""
 
     module: str
@@ -128,35 +88,27 @@ class Keep:
 
 
 @dataclass(frozen=True, slots=True)
-class Shared:
-    """An answer that a flight's leader shares with its followers."""
-
-    reply: Reply
-    cost_usd: Decimal | None
-
-
-@dataclass(frozen=True, slots=True)
-class Board:
+class Join:
     """Join the flight of identical requests, or begin one. Performed into the flight and whether the call leads it."""
 
     key: str
 
 
 @dataclass(frozen=True, slots=True)
-class Await:
-    """Wait for a flight's leader. Performed into `Shared`, a `Failure`, or None when the leader went away itself;
-    raises TimeoutError after `within` seconds."""
+class Wait:
+    """Wait for a flight's leader. Performed into a `Remembered` answer, a `Failure`, or None when the leader went away
+    itself; raises TimeoutError after `within` seconds."""
 
     flight: Any
     within: float
 
 
 @dataclass(frozen=True, slots=True)
-class Land:
+class Publish:
     """Tell a flight's followers what came of it."""
 
     flight: Any
-    outcome: Shared | Failure | None
+    outcome: Remembered | Failure | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,14 +117,16 @@ class Sleep:
 
 
 @dataclass(frozen=True, slots=True)
-class Tell:
-    """Meter and log a record: synchronous, inline, in the thread or task of the call."""
+class Report:
+    """Meter and log an event: synchronous, inline, in the thread or task of the call."""
 
     module: str
-    record: Record
+    event: Event
 
 
-Effect: TypeAlias = Load | Look | Keep | Board | Await | Land | Call | Open | Next | Close | Emit | Sleep | Tell
+Effect: TypeAlias = (
+    Load | ReadCache | WriteCache | Join | Wait | Publish | Send | OpenStream | Next | Close | Emit | Sleep | Report
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,88 +143,3 @@ class StreamClosed(BaseException):
 
 
 Plan: TypeAlias = Generator[Effect, tuple[Any, float], Completion]
-
-
-def drive(plan: Plan, perform: Callable[[Effect], Any]) -> Completion:
-    """Perform a plan's effects, synchronously."""
-    effect = next(plan)
-    while True:
-        try:
-            result = perform(effect)
-        except BaseException as error:  # noqa: BLE001 - the plan meters it and raises it again
-            result = Interrupted(error)
-        try:
-            effect = plan.send((result, time.monotonic()))
-        except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]
-
-
-async def adrive(plan: Plan, perform: Callable[[Effect], Awaitable[Any]]) -> Completion:
-    """Perform a plan's effects, asynchronously."""
-    effect = next(plan)
-    while True:
-        try:
-            result = await perform(effect)
-        except GeneratorExit:  # the coroutine was closed
-            result = Interrupted(StreamClosed())
-        except BaseException as error:  # noqa: BLE001 - the plan meters it and raises it again
-            result = Interrupted(error)
-        try:
-            effect = plan.send((result, time.monotonic()))
-        except StopIteration as done:
-            return done.value  # type: ignore[no-any-return]
-        except StreamClosed:
-            raise GeneratorExit from None
-
-
-def drive_stream(
-    plan: Plan, perform: Callable[[Effect], Any], ended: Callable[[Completion], None]
-) -> Generator[str, None, None]:
-    """Perform a plan's effects and yield the pieces that it emits; `ended` is given the answer after the last one.
-
-    Closing the generator, or dropping it, has the plan close the stream and meter what it used.
-    """
-    effect = next(plan)
-    while True:
-        result: Any = None
-        try:
-            if isinstance(effect, Emit):
-                yield effect.text
-            else:
-                result = perform(effect)
-        except GeneratorExit:
-            result = Interrupted(StreamClosed())
-        except BaseException as error:  # noqa: BLE001 - the plan meters it and raises it again
-            result = Interrupted(error)
-        try:
-            effect = plan.send((result, time.monotonic()))
-        except StopIteration as done:
-            ended(done.value)
-            return
-        except StreamClosed:
-            return
-
-
-async def adrive_stream(
-    plan: Plan, perform: Callable[[Effect], Awaitable[Any]], ended: Callable[[Completion], None]
-) -> AsyncGenerator[str, None]:
-    """`drive_stream`, asynchronously."""
-    effect = next(plan)
-    while True:
-        result: Any = None
-        try:
-            if isinstance(effect, Emit):
-                yield effect.text
-            else:
-                result = await perform(effect)
-        except GeneratorExit:
-            result = Interrupted(StreamClosed())
-        except BaseException as error:  # noqa: BLE001 - the plan meters it and raises it again
-            result = Interrupted(error)
-        try:
-            effect = plan.send((result, time.monotonic()))
-        except StopIteration as done:
-            ended(done.value)
-            return
-        except StreamClosed:
-            return

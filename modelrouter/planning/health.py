@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import time
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from modelrouter.catalog.target import Target
+from modelrouter.completion import Kind
 from modelrouter.process.forks import ProcessLock
-from modelrouter.types import Kind, ModelLeft, Target
 
-__all__ = ["Health", "forget"]
+from .events import Event, ModelLeft
 
 IN_A_ROW = 3
 """Calls that have to fail one after the other before a model is set aside."""
@@ -68,9 +70,14 @@ class Health:
             self._changed(target, any_aside)
         return None
 
-    def note(self, record: ModelLeft, now: float) -> None:
-        """How a call has fared with a model."""
-        target, failure = record.target, record.failure
+    def hear(self, _: str, event: Event) -> None:
+        """Note how a call has fared with a model."""
+        if isinstance(event, ModelLeft):
+            self.note(event, time.monotonic())
+
+    def note(self, event: ModelLeft, now: float) -> None:
+        """How a call has fared with a model, at this monotonic time."""
+        target, failure = event.target, event.failure
         key = (target.litellm_model, target.api_base)
         if failure is None and key not in self._states:
             return
@@ -83,7 +90,7 @@ class Health:
                 if failure.retry_after is not None:
                     state.kind = failure.kind
                     state.until = max(state.until or now, now + min(failure.retry_after, LONGEST))
-            elif failure.kind in _FAILING or (failure.kind is Kind.TIMEOUT and not record.cut_short):
+            elif failure.kind in _FAILING or (failure.kind is Kind.TIMEOUT and not event.cut_short):
                 state.failures += 1
                 if state.failures >= IN_A_ROW:
                     state.kind = failure.kind

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import atexit
-import os
 import threading
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from concurrent.futures import TimeoutError as Overdue
 from typing import Any, Generic, TypeVar
 
-__all__ = ["PerLoop", "finish", "run", "stop"]
+from .forks import ProcessLock, at_fork
 
 T = TypeVar("T")
 
@@ -63,23 +62,21 @@ class _Background:
         self._thread.join(2)
 
 
-_lock = threading.Lock()
+_lock = ProcessLock()
 _background: _Background | None = None
 _inherited: list[_Background] = []
 
 
 def _after_fork() -> None:
-    # The child has no thread behind the parent's loop, and the lock may have been held. The loop is kept all the same:
-    # collecting it would complain of sockets that are the parent's to close.
-    global _background, _lock
+    # The child has no thread behind the parent's loop. The loop is kept all the same: collecting it would complain of
+    # sockets that are the parent's to close.
+    global _background
     if _background is not None:
         _inherited.append(_background)
-    _background, _lock = None, threading.Lock()
+    _background = None
 
 
-# From the beginning: another thread may be starting the first loop, and hold the lock, when a child is forked.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+at_fork(in_child=_after_fork)
 
 
 def _current() -> _Background:

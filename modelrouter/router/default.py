@@ -1,17 +1,92 @@
-"""The guide's own names, as thin handles on the router: what ``from app.llm import get_llm_provider`` was."""
+"""The process's own router, behind `modelrouter.complete` and its siblings, and the guide's own names as handles on it:
+what ``from app.llm import get_llm_provider`` was."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from modelrouter.types import Completion
+from modelrouter import callback
+from modelrouter.catalog.overrides import Environment
+from modelrouter.completion import Completion
+from modelrouter.process.forks import ProcessLock
+from modelrouter.store.store import Store
 
 from .performer import announce
-from .router import get_router
-from .streams import AsyncStream
+from .router import Router
+from .streams import AsyncStream, Stream
 
-__all__ = ["Provider", "get_llm_provider", "get_module_provider"]
+if TYPE_CHECKING:
+    from prometheus_client import CollectorRegistry
+
+_lock = ProcessLock()
+_default: Router | None = None
+
+
+def get_router() -> Router:
+    """The router behind `modelrouter.complete` and its siblings: one per process, made at first use."""
+    global _default
+    if _default is None:
+        with _lock:
+            if _default is None:
+                _default = Router()
+    return _default
+
+
+def configure(
+    catalog: Path | str | None = None,
+    *,
+    settings: Environment | None = None,
+    store: Store | None = None,
+    registry: CollectorRegistry | None = None,
+) -> Router:
+    """Replace the process's router; the arguments are `Router`'s. The catalog is read now, so that a mistake shows
+    here."""
+    global _default
+    router = Router(catalog, settings=settings, store=store, registry=registry)
+    router.catalog  # noqa: B018
+    replaced, _default = _default, router
+    if replaced is not None:
+        replaced.close()  # what its counters have is written; calls that still use it open the store again
+    return router
+
+
+def complete(prompt: str | None = None, **arguments: Any) -> Completion:
+    """`Router.complete` on the process's router."""
+    return get_router().complete(prompt, **arguments)
+
+
+async def acomplete(prompt: str | None = None, **arguments: Any) -> Completion:
+    """`Router.acomplete` on the process's router."""
+    return await get_router().acomplete(prompt, **arguments)
+
+
+def stream(prompt: str | None = None, **arguments: Any) -> Stream:
+    """`Router.stream` on the process's router."""
+    return get_router().stream(prompt, **arguments)
+
+
+def astream(prompt: str | None = None, **arguments: Any) -> AsyncStream:
+    """`Router.astream` on the process's router."""
+    return get_router().astream(prompt, **arguments)
+
+
+def install_callback() -> None:
+    """Meter what other code in this process asks LiteLLM directly, with the catalog and the metrics of the process's
+    router. Loads LiteLLM. A router on the process's metrics does it with its first request; by hand it is for processes
+    that call no model through modelrouter, and for after other code has emptied ``litellm.callbacks``. What LiteLLM
+    does not deliver is listed in `modelrouter.callback`."""
+    router = get_router()
+    callback.install(lambda: get_router().catalog, router.metrics)
+
+
+def warm_up(*, background: bool = False) -> None:
+    """`Router.warm_up` on the process's router."""
+    get_router().warm_up(background=background)
+
+
+# -- the guide's handles
 
 
 @dataclass(frozen=True)

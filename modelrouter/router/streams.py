@@ -6,10 +6,9 @@ import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from typing import Any, Self
 
-from modelrouter.planning.effects import Effect, Plan, adrive_stream, drive_stream
-from modelrouter.types import Completion
-
-__all__ = ["AsyncStream", "Stream"]
+from modelrouter.completion import Completion
+from modelrouter.planning.drivers import adrive_stream, drive_stream
+from modelrouter.planning.effects import Effect, Plan
 
 
 def _let_go(pieces: object) -> None:

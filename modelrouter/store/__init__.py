@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
-from .disk import DiskStore, NullStore, Stats, Store, StoreError
+from modelrouter.errors import StoreError
+
+from .disk import DiskStore
+from .store import NullStore, Stats, Store
 
 __all__ = ["DiskStore", "NullStore", "Stats", "Store", "StoreError"]

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 import diskcache
 from diskcache.core import DBNAME, MODE_RAW, UNKNOWN
 
-__all__ = ["DBNAME", "Database", "Refused", "cause"]
+FILE_NAME: str = DBNAME
 
 
 class Refused(ValueError):
@@ -59,7 +59,7 @@ class Database(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
     """
 
     def __init__(self, directory: str, *, busy: float, size_limit: int) -> None:
-        self._file = f"{directory}/{DBNAME}"
+        self._file = f"{directory}/{FILE_NAME}"
         self._busy = busy
         self._connection: sqlite3.Connection | None = None
         # diskcache waits a minute for a lock while it sets up, so ask first whether there is one.

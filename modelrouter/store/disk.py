@@ -1,8 +1,4 @@
-"""Where answers are kept: JSON values with a time to live, under keys of text.
-
-A store may fail at any time (a full disk, a lock, a lost server). It then raises `StoreError`, soon, and it is for the
-caller to go on without.
-"""
+"""A store on disk: what is wrong with it at any time, what that means, and how it goes on."""
 
 from __future__ import annotations
 
@@ -13,21 +9,20 @@ import os
 import re
 import shutil
 import sqlite3
-import threading
 import time
 import weakref
 import zlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from modelrouter.errors import ModelRouterError
+from modelrouter.errors import StoreError
+from modelrouter.process.forks import HeldLock, at_fork
+
+from .store import Stats
 
 if TYPE_CHECKING:
     from .database import Database
-
-__all__ = ["SIZE_LIMIT", "DiskStore", "NullStore", "Stats", "Store", "StoreError"]
 
 T = TypeVar("T")
 
@@ -60,90 +55,11 @@ _DAMAGED = (_Damaged, sqlite3.OperationalError, UnicodeDecodeError)
 """What a row, or a name in an error of SQLite's, raises when it is text that is none."""
 
 
-class StoreError(ModelRouterError):
-    """The store could not do what it was asked to. It never fails a call."""
-
-    def __init__(self, reason: str, message: str) -> None:
-        self.reason = reason
-        """A short name of what is wrong, such as ``busy`` or ``full``, to tell one failure from another."""
-        super().__init__(message)
-
-
-@dataclass(frozen=True, slots=True)
-class Stats:
-    entries: int
-    """Those that have expired and are not removed yet included."""
-    bytes: int
-    """On the disk, whatever the tag and the age of the entries."""
-    counts: Mapping[str, int] = field(default_factory=dict)
-    """All that `Store.count` was ever told, by name."""
-
-
-class Store(Protocol):
-    """JSON values with a time to live. Safe over threads; all methods raise nothing but `StoreError`."""
-
-    def get(self, key: str) -> Any:
-        """The value, or None when there is none or its time is over."""
-
-    def set(self, key: str, value: Any, *, ttl: float, tag: str | None = None) -> None:
-        """Keep a JSON value for `ttl` seconds, in place of an earlier one. `tag` is what `clear` can go by."""
-
-    def clear(self, *, tag: str | None = None, older_than: float = 0.0) -> int:
-        """Remove what has this tag (None: any) and was set more than so many seconds ago. Returns how many."""
-
-    def count(self, changes: Mapping[str, int]) -> None:
-        """Add to counters that outlive the process. `clear` leaves them."""
-
-    def stats(self, *, tag: str | None = None, older_than: float = 0.0) -> Stats:
-        """How much is kept; its entries are those that `clear` would remove with the same arguments."""
-
-    def close(self) -> None:
-        """Give back what the store holds. It can be used again."""
-
-
-class NullStore:
-    """Keeps nothing."""
-
-    def get(self, key: str) -> None:  # noqa: ARG002 - the protocol's
-        return None
-
-    def set(self, key: str, value: Any, *, ttl: float, tag: str | None = None) -> None:
-        """Forget the value at once."""
-
-    def clear(self, *, tag: str | None = None, older_than: float = 0.0) -> int:  # noqa: ARG002 - the protocol's
-        return 0
-
-    def count(self, changes: Mapping[str, int]) -> None:
-        """Forget the changes at once."""
-
-    def stats(self, *, tag: str | None = None, older_than: float = 0.0) -> Stats:  # noqa: ARG002 - the protocol's
-        return Stats(0, 0)
-
-    def close(self) -> None:
-        """Nothing is held."""
-
-
 # Held while any store of the process is used, and over a fork, before which all connections are closed: a child that
 # inherits a transaction of another thread's can never write again, and one that inherits a connection believes in locks
-# that it does not have. Reentrant, because a finalizer that forks may run inside.
-_lock = threading.RLock()
+# that it does not have.
+_lock = HeldLock()
 _stores: weakref.WeakSet[DiskStore] = weakref.WeakSet()
-
-
-def _before_fork() -> None:
-    _lock.acquire()
-    _disconnect_all()
-
-
-def _after_fork_in_parent() -> None:
-    _lock.release()
-
-
-def _after_fork_in_child() -> None:
-    global _lock
-    # A new one, because servers that fork in C (uWSGI) never ran `_before_fork`.
-    _lock = threading.RLock()
-    _disconnect_all()
 
 
 def _disconnect_all() -> None:
@@ -151,8 +67,7 @@ def _disconnect_all() -> None:
         store.disconnect()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
+at_fork(before=_disconnect_all, in_child=_disconnect_all)
 
 
 class DiskStore:
@@ -253,13 +168,13 @@ class DiskStore:
         self._rests.pop(writing, None)
 
     def _open(self) -> Database:
-        from .database import DBNAME, Database
+        from .database import FILE_NAME, Database
 
         _make_private(self.directory)
         self._number = max([self._number, *_numbers(self.directory)])
         home = self.directory / f"db-{self._number}"
         _make_private(home)
-        file = home / DBNAME
+        file = home / FILE_NAME
         with contextlib.suppress(FileExistsError):
             os.close(os.open(file, os.O_CREAT | os.O_EXCL, 0o600))
             file.chmod(0o600)  # whatever the umask has left of it; SQLite gives its other files the same

@@ -31,15 +31,15 @@ def imports() -> list[Row]:
 
 
 def resolving() -> list[Row]:
-    from modelrouter.catalog import catalog
-    from modelrouter.types import Environment, Overrides
+    from modelrouter.catalog.binding import load
+    from modelrouter.catalog.overrides import Environment, Overrides
 
     def bound(models: int) -> Any:
         lines = ["models:"]
         lines += [f"  m{n}: {{model: openai/m{n}, price: {{input: 1, output: 2}}}}" for n in range(models)]
         lines += ["modules:", "  default: {chain: [m0, m1, m2]}", "  scorer: {chain: [m3, m4]}"]
-        draft = catalog.parse("\n".join(lines).encode(), shown="bench.yaml")
-        return draft.bind(Environment(Overrides("LLM_")))
+        data = "\n".join(lines).encode()
+        return load(data, shown="bench.yaml", environment=Environment(Overrides("LLM_")))
 
     def resolve(found: Any) -> Callable[[], object]:
         def run() -> None:
@@ -57,14 +57,14 @@ def resolving() -> list[Row]:
 def metering() -> list[Row]:
     from prometheus_client import CollectorRegistry
 
+    from modelrouter.completion import Attempt, Usage
     from modelrouter.metering.metrics import Metrics
-    from modelrouter.types import Attempt, Usage
 
     metrics = Metrics.of(CollectorRegistry())
     usage = Usage(1000, 200, cache_read_tokens=100, cache_write_tokens=100, reasoning_tokens=50)
     attempt = Attempt("m", "openai/m", "openai", "ok", latency_s=1.0, cost_usd=Decimal("0.001"), usage=usage)
     what = "metering an attempt"
-    return [Row(what, medians({what: lambda: metrics.attempt("default", attempt)}, block=1000)[what], most=50e-6)]
+    return [Row(what, medians({what: lambda: metrics.hear("default", attempt)}, block=1000)[what], most=50e-6)]
 
 
 def caching() -> list[Row]:

@@ -55,10 +55,10 @@ class Bench:
         import litellm
 
         from modelrouter import Router
-        from modelrouter.backend import litellm as _litellm
+        from modelrouter.backend.current import LITELLM
         from modelrouter.planning import health
 
-        _litellm.load()
+        LITELLM.load()
         litellm.suppress_debug_info = True
         # A fallback is logged; an application's handler is not what is measured.
         logging.getLogger("modelrouter").addHandler(logging.NullHandler())

@@ -23,7 +23,7 @@ def programs(bench: Bench) -> list[Row]:
     import dspy
 
     from modelrouter.dspy import get_lm
-    from modelrouter.router import router
+    from modelrouter.router import default as router
 
     router._default = bench.router
     plain = {"api_key": "none", "max_tokens": 50, "temperature": 0, "cache": False, "num_retries": 0}

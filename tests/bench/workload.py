@@ -19,8 +19,8 @@ from itertools import accumulate
 from pathlib import Path
 from random import Random
 
+from modelrouter.catalog.overrides import Environment, Overrides
 from modelrouter.cli.screen import Screen, usd
-from modelrouter.types import Environment, Overrides
 from tests.bench.measure import local_server
 
 CALLS = 1000

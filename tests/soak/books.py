@@ -21,12 +21,14 @@ import yaml
 from prometheus_client import CollectorRegistry
 from servers import Answer, Break, Reply, Request, ScriptedServer
 
+import modelrouter.planning.attempt
 import modelrouter.planning.health
-import modelrouter.planning.plan
 from modelrouter import AllModelsFailed, CallFailed, Completion, MissingKey, Router
-from modelrouter.backend import litellm as _litellm
-from modelrouter.metering.metrics import Metrics
-from modelrouter.types import Attempt, FellOver, Kind, Target, Usage
+from modelrouter.backend.current import LITELLM
+from modelrouter.catalog.target import Target
+from modelrouter.completion import Attempt, Kind, Usage
+from modelrouter.metering import books
+from modelrouter.planning.events import CallEnded, Event, FellOver, FirstToken
 
 from .sessions import TIMEOUT, Call, Member, Session, catalog, members, session
 
@@ -50,16 +52,27 @@ class _Told:
     fallbacks: list[FellOver] = field(default_factory=list)
     first_tokens: list[Target] = field(default_factory=list)
 
+    def hear(self, module: str, event: Event) -> None:
+        match event:
+            case Attempt():
+                self.attempts.append((event, time.monotonic()))
+            case CallEnded():
+                self.calls.append((module, event.outcome, event.cost_usd))
+            case FellOver():
+                self.fallbacks.append(event)
+            case FirstToken():
+                self.first_tokens.append(event.target)
 
-def _listening(name: str, listen: Callable[..., None]) -> AbstractContextManager[Any]:
-    """Has `listen` called with what a method of `Metrics` is called with, and then the method."""
-    method = getattr(Metrics, name)
 
-    def both(metrics: Metrics, *arguments: Any) -> None:
-        listen(*arguments)
-        method(metrics, *arguments)
+def _listening(listen: Callable[[str, Event], None]) -> AbstractContextManager[Any]:
+    """Has `listen` hear of all that comes to the books."""
+    tell = books.Books.tell
 
-    return patch.object(Metrics, name, both)
+    def both(told: books.Books, module: str, event: Event) -> None:
+        listen(module, event)
+        tell(told, module, event)
+
+    return patch.object(books.Books, "tell", both)
 
 
 @dataclass
@@ -114,20 +127,20 @@ class Books:
         self._held = ExitStack()
 
     def __enter__(self) -> Self:
-        _litellm.load()
+        LITELLM.load()
         enter = self._held.enter_context
         self._threads = enter(ThreadPoolExecutor(self.slots, thread_name_prefix="books"))
-        enter(_listening("attempt", lambda _, attempt: self._told.attempts.append((attempt, time.monotonic()))))
-        enter(_listening("call", lambda *ended: self._told.calls.append(ended)))
-        enter(_listening("fell_over", lambda *fell: self._told.fallbacks.extend(fell)))
-        enter(_listening("first_token", lambda target, _: self._told.first_tokens.append(target)))
+        enter(_listening(self._hear))
         # Hundredths of a second between retries, and half a second until a failing model is tried again.
-        enter(patch.object(modelrouter.planning.plan, "BACKOFF", 0.01))
+        enter(patch.object(modelrouter.planning.attempt, "BACKOFF", 0.01))
         enter(patch.object(modelrouter.planning.health, "PROBE_AFTER", 0.5))
         together = threading.Barrier(self.slots)  # all threads of the pool start now, not when they are first needed
         list(self._threads.map(lambda _: together.wait(), range(self.slots)))
         self._warm_up()
         return self
+
+    def _hear(self, module: str, event: Event) -> None:
+        self._told.hear(module, event)  # another one for each batch
 
     def _warm_up(self) -> None:
         """The first call of a kind has LiteLLM import more, which takes longer than these sessions' deadlines."""

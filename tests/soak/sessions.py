@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from servers import Answer, Break, Drip, Drop, Fault, Garbage, Hang, Known, Reply, ScriptedServer, ToolUse
 
-from modelrouter.types import Usage
+from modelrouter.completion import Usage
 
 __all__ = ["Call", "Member", "Session", "catalog", "environment", "session"]
 

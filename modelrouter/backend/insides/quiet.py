@@ -1,7 +1,5 @@
 """LiteLLM's completion without what our calls do not need: its callbacks, cost calculation, retries, cache and budget.
-
-Each of these is worth a large part of what a call through LiteLLM costs, and modelrouter does its own.
-"""
+modelrouter does its own."""
 
 from __future__ import annotations
 
@@ -11,10 +9,7 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-__all__ = ["completion", "translated"]
-
-_DIRECT = frozenset(("anthropic", "ollama_chat", "openai"))
-"""Providers whose request LiteLLM makes ready without waiting for anything."""
+from modelrouter.catalog.known_providers import of_string
 
 _SWITCHES = ("max_budget", "pre_call_rules", "post_call_rules", "custom_provider_map")
 _CALLBACKS = (
@@ -27,18 +22,8 @@ _CALLBACKS = (
 )
 
 
-def completion(litellm_model: str, *, stream: bool) -> tuple[Callable[..., Awaitable[Any]], dict[str, Any]]:
-    """What to call, and the arguments that go with it: a logging object that does nothing. LiteLLM has to be loaded.
-
-    Where other code has hooked into LiteLLM in a way that this would bypass, the plain call is made.
-    """
-    import litellm
-
-    if litellm.cache is not None:
-        # Somebody's cache of LiteLLM's: answers are remembered by us, and a hit there would be billed as an answer.
-        return litellm.acompletion, {"caching": False, "cache": {"no-cache": True, "no-store": True}}
-    if any(getattr(litellm, name) for name in _SWITCHES) or any(map(_foreign, _CALLBACKS)):
-        return litellm.acompletion, {}
+def logging_object(litellm_model: str, *, stream: bool) -> Any:
+    """What LiteLLM reports a call to, and keeps nothing."""
     quiet = _logging()(
         model=litellm_model,
         messages=[],
@@ -50,16 +35,28 @@ def completion(litellm_model: str, *, stream: bool) -> tuple[Callable[..., Await
         kwargs={},
     )
     quiet.stream_options = {"include_usage": True} if stream else None
-    provider = litellm_model.partition("/")[0]
-    return _bare(direct=provider in _DIRECT), {"litellm_logging_obj": quiet}
+    return quiet
+
+
+def overheard() -> bool:
+    """Whether other code has hooked into LiteLLM in a way that would be passed by."""
+    import litellm
+
+    return any(getattr(litellm, name) for name in _SWITCHES) or any(map(_foreign, _CALLBACKS))
+
+
+def bare_for(litellm_model: str) -> Callable[..., Awaitable[Any]]:
+    """`bare`, as it serves this model."""
+    return bare(direct=of_string(litellm_model).proven)
 
 
 @functools.cache
-def _bare(*, direct: bool) -> Callable[..., Awaitable[Any]]:
+def bare(*, direct: bool) -> Callable[..., Awaitable[Any]]:
     """`litellm.acompletion` without the decorator that logs, caches and retries around it.
 
-    Direct: without the thread, too, on which it has the request made ready. That costs more than it saves, and of a
-    call that is cancelled meanwhile, the request is a coroutine that nobody ever awaits: Python warns of it.
+    Direct, for providers whose request it makes ready without waiting for anything: without the thread, too, on which
+    it has that done. The thread costs more than it saves, and of a call that is cancelled meanwhile, the request is a
+    coroutine that nobody ever awaits: Python warns of it.
     """
     import litellm
 

@@ -1,0 +1,85 @@
+"""The keyword arguments of LiteLLM's completion."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import uuid
+from typing import Any
+
+from pydantic import SecretStr
+
+from modelrouter.catalog.known_providers import of_string
+from modelrouter.catalog.target import Target
+from modelrouter.parameters import having
+from modelrouter.planning.exchange import Request
+
+from .abilities import lacks, needs, taken
+
+OWN_CALLS = "modelrouter-"
+"""What the ids of our own calls begin with, where LiteLLM tells its callbacks of them."""
+
+
+def arguments_of(
+    target: Target, request: Request, key: SecretStr | None, within: float, *, stream: bool
+) -> dict[str, Any]:
+    """What asks `target` for this, once. LiteLLM has to be loaded."""
+    provider = of_string(target.litellm_model)
+    # Copies, because LiteLLM rewrites messages, tools and metadata in place for some providers; the next model, and the
+    # caller, need them as they were.
+    arguments: dict[str, Any] = {
+        name: value if isinstance(value, type) else copy.deepcopy(value) for name, value in request.params.items()
+    }
+    for name in request.optional:
+        if lacks(target, Request((), {name: request.params[name]})) is not None:
+            del arguments[name]
+    arguments |= {
+        "model": target.litellm_model,
+        "messages": copy.deepcopy(list(request.messages)),
+        # Ours ends the attempt; LiteLLM's is there for what it does on other threads.
+        "timeout": within + 5,
+        "max_retries": 0,
+        # Of what a model does not take, LiteLLM drops sampling parameters alone: `lacks` has seen to the others.
+        "drop_params": True,
+        "litellm_call_id": f"{OWN_CALLS}{uuid.uuid4()}",
+    }
+    if target.api_base is not None:
+        arguments["api_base"] = target.api_base
+    if key is not None:
+        arguments["api_key"] = key.get_secret_value()
+    elif provider.wants_key:
+        arguments["api_key"] = "none"
+    if provider.most_tokens is not None and not arguments.keys() & having("limit"):
+        # Where one is set for the reasoning alone, LiteLLM adds to it.
+        arguments["max_tokens"] = provider.most_tokens
+    passed = taken(target.litellm_model) or ()
+    # What LiteLLM says that the model takes it puts into the provider's form; the rest goes as it is.
+    if forced := [name for name in needs(request) if target.supports.get(name) and name in arguments.keys() - passed]:
+        arguments["allowed_openai_params"] = [*arguments.get("allowed_openai_params", ()), *forced]
+    if "tools" in arguments:
+        # 1.106.2 imports the optional package mcp for any call with tools, unless told not to.
+        arguments["_skip_mcp_handler"] = True
+    if provider.on_this_machine:
+        _register(target.litellm_model, provider.string)
+    if stream:
+        arguments |= {"stream": True, "stream_options": {"include_usage": True}}
+    return arguments
+
+
+@functools.cache
+def _register(litellm_model: str, litellm_provider: str) -> None:
+    # For a model that is not in its map LiteLLM asks Ollama twice more (/api/show) with every call.
+    import litellm
+
+    if litellm_model not in litellm.model_cost:
+        litellm.register_model(
+            {
+                litellm_model: {
+                    "litellm_provider": litellm_provider,
+                    "mode": "chat",
+                    "input_cost_per_token": 0.0,
+                    "output_cost_per_token": 0.0,
+                    "supports_function_calling": True,
+                }
+            }
+        )

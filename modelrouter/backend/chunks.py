@@ -1,0 +1,47 @@
+"""The chunks of a stream, as LiteLLM's wrapper gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Protocol
+
+
+class Chunks(Protocol):
+    """Where the chunks come from, in OpenAI's form."""
+
+    async def next(self) -> Any:
+        """The next one. Raises StopAsyncIteration after the last, and else LiteLLM's exceptions."""
+
+    def finish(self) -> str | None:
+        """Why the answer ended, in the provider's word; None: it has not."""
+
+    def said(self) -> Iterable[Any]:
+        """The chunks in which the provider may have counted tokens."""
+
+    def whole(self) -> Any:
+        """LiteLLM's ``ModelResponse``."""
+
+
+class Wrapped:
+    """The chunks of LiteLLM's wrapper, which puts its own estimate of the tokens at the end of a stream without."""
+
+    def __init__(self, wrapper: Any) -> None:
+        self._wrapper = wrapper
+        self._kept: list[Any] = []
+
+    async def next(self) -> Any:
+        self._kept.append(chunk := await anext(self._wrapper))
+        return chunk
+
+    def finish(self) -> str | None:
+        known = ("received_finish_reason", "intermittent_finish_reason")
+        return next(filter(None, (getattr(self._wrapper, name, None) for name in known)), None)
+
+    def said(self) -> Iterable[Any]:
+        chunks: list[Any] = getattr(self._wrapper, "chunks", self._kept)
+        return chunks
+
+    def whole(self) -> Any:
+        import litellm
+
+        return litellm.stream_chunk_builder(self._kept)

@@ -1,0 +1,100 @@
+"""The connections to providers of each event loop, and the clients that LiteLLM sends its requests through.
+
+They are ours because LiteLLM never closes those that it makes for a loop: here a loop's close with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import inspect
+from collections.abc import Mapping
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Any
+
+from modelrouter.catalog.known_providers import of_string
+from modelrouter.process import event_loops
+
+from .openai_client import openai_client
+
+
+@dataclass(slots=True)
+class Watch:
+    """What is seen of a request."""
+
+    ours: bool = False
+    """It goes through a client of ours."""
+    sent: bool = False
+
+    @property
+    def unsent(self) -> bool:
+        """It is known that nothing was sent."""
+        return self.ours and not self.sent
+
+
+_watch: ContextVar[Watch] = ContextVar("modelrouter_watch")
+
+
+def watch() -> Watch:
+    """Watch the request that is sent in this context."""
+    watched = Watch()
+    _watch.set(watched)
+    return watched
+
+
+async def _note(_: Any) -> None:
+    with contextlib.suppress(LookupError):
+        _watch.get().sent = True
+
+
+class _Clients:
+    """LiteLLM's handler, and OpenAI's clients on top of its pool."""
+
+    def __init__(self) -> None:
+        from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
+
+        self.handler: Any = AsyncHTTPHandler(event_hooks={"request": [_note]})
+        self._openai: dict[tuple[str | None, str], Any] = {}
+
+    def openai(self, api_base: str | None, api_key: str) -> Any:
+        if (client := self._openai.get((api_base, api_key))) is None:
+            client = openai_client()(api_key=api_key, base_url=api_base, max_retries=0, http_client=self.handler.client)
+            self._openai[api_base, api_key] = client
+        return client
+
+    async def close(self) -> None:
+        import litellm
+
+        await self.handler.close()
+        # Providers that take no client of ours were called through those that LiteLLM keeps for this loop.
+        kept, mine = litellm.in_memory_llm_clients_cache.cache_dict, f"-{id(asyncio.get_running_loop())}"
+        for client in [kept.pop(name) for name in list(kept) if str(name).endswith(mine)]:
+            with contextlib.suppress(Exception):
+                await client.close()
+
+
+_clients = event_loops.PerLoop(_Clients, _Clients.close)
+
+
+async def client(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The argument ``client`` of LiteLLM's completion, for the providers that take one; else nothing."""
+    clients = await _clients.get()  # with which the loop's other clients are closed, too
+    takes = of_string(arguments["model"]).client
+    if takes is None or (takes == "openai" and "api_key" not in arguments):
+        return {}
+    with contextlib.suppress(LookupError):
+        _watch.get().ours = True
+    if takes == "handler":
+        return {"client": clients.handler}
+    return {"client": clients.openai(arguments.get("api_base"), arguments["api_key"])}
+
+
+def probe() -> None:
+    """Look at what the clients are made of. Raises what is not as it was."""
+    import litellm
+    from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
+
+    inspect.signature(AsyncHTTPHandler).bind(event_hooks={})
+    litellm.in_memory_llm_clients_cache.cache_dict  # noqa: B018
+    openai_client()

@@ -1,0 +1,108 @@
+"""Which way LiteLLM is called: the quick one, on its insides, or its plain call."""
+
+from __future__ import annotations
+
+import inspect
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from modelrouter import environment
+from modelrouter.backend.chunks import Chunks, Wrapped
+
+from . import below, connections, quiet
+
+logger = logging.getLogger("modelrouter")
+
+_plain: str | None = None
+
+
+def plain() -> str | None:
+    """Why LiteLLM's plain call is made in this process; None: it is not, or LiteLLM is not loaded yet."""
+    return _plain
+
+
+def choose() -> None:
+    """Decide, once LiteLLM is loaded: MODELROUTER_LITELLM=plain is the operator's word, else it is as `probe` finds."""
+    global _plain
+    _plain = None
+    said = environment.value("MODELROUTER_LITELLM")
+    if said == "plain":
+        _plain = "MODELROUTER_LITELLM=plain"
+        return
+    if said is not None:
+        logger.warning("litellm_way MODELROUTER_LITELLM=%r decides nothing: the only value is 'plain'", said)
+    try:
+        probe()
+    except Exception as error:  # noqa: BLE001 - whatever has changed there
+        _give_up(error)
+
+
+def probe() -> None:
+    """Make once what the quick way makes for each call, and look at what it reads. Raises what is not as it was."""
+    import litellm
+
+    for direct in (True, False):
+        quiet.bare(direct=direct)
+    quiet.logging_object("openai/probe", stream=True)
+    quiet.overheard()
+    inspect.signature(litellm.exception_type).bind(
+        model="", custom_llm_provider="", original_exception=None, completion_kwargs={}
+    )
+    below.kinds()
+    connections.probe()
+
+
+def _give_up(error: Exception) -> None:
+    global _plain
+    _plain = f"{type(error).__name__}: {error}"
+    logger.warning(
+        "litellm_way way=plain reason=%s: LiteLLM %s is not as modelrouter knows it; calls take longer",
+        _plain,
+        _version(),
+    )
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("litellm")
+
+
+async def completion(arguments: Mapping[str, Any]) -> tuple[Callable[..., Awaitable[Any]], dict[str, Any]]:
+    """What to call with these arguments, and those that go with them.
+
+    Where other code has hooked into LiteLLM in a way that the quick way would pass by, the plain call is made.
+    """
+    import litellm
+
+    extra: dict[str, Any] = {}
+    if litellm.cache is not None:
+        # Somebody's cache of LiteLLM's: answers are remembered by us, and a hit there would be billed as an answer.
+        extra = {"caching": False, "cache": {"no-cache": True, "no-store": True}}
+    if _plain is None:
+        try:
+            client = await connections.client(arguments)
+            if extra or quiet.overheard():
+                return litellm.acompletion, extra | client
+            string = arguments["model"]
+            logging_object = quiet.logging_object(string, stream="stream" in arguments)
+            return quiet.bare_for(string), {**client, "litellm_logging_obj": logging_object}
+        except (AttributeError, ImportError, TypeError) as error:
+            _give_up(error)
+    return litellm.acompletion, extra
+
+
+def chunks(wrapper: Any, litellm_model: str, *, quick: bool) -> Chunks:
+    """The chunks of a stream that LiteLLM has opened; quick as `is_quick` says."""
+    if _plain is None:
+        try:
+            return below.read(wrapper, litellm_model, quick=quick)
+        except (AttributeError, ImportError, TypeError) as error:
+            _give_up(error)
+    return Wrapped(wrapper)
+
+
+def is_quick(extra: Mapping[str, Any]) -> bool:
+    """Whether what `completion` gave is the quick way."""
+    return "litellm_logging_obj" in extra

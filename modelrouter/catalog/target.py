@@ -1,0 +1,120 @@
+"""A model to call, what it costs, and how a module calls."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from types import MappingProxyType
+from typing import Any
+
+from modelrouter import environment
+from modelrouter.completion import label_of
+
+
+def nothing() -> Mapping[str, Any]:
+    """An empty mapping that nobody can fill."""
+    return MappingProxyType({})
+
+
+LONGEST = 1_000_000_000
+"""Seconds, three decades: what the clocks of a system take, with room for what is added."""
+
+
+@dataclass(frozen=True, slots=True)
+class PriceTier:
+    """Prices of a request whose prompt is larger than ``tokens``; they hold for the whole request."""
+
+    tokens: int
+    input: Decimal
+    output: Decimal
+    cache_read: Decimal | None = None
+    cache_write: Decimal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """US dollars per million tokens. A cache price left out means: cached tokens cost what input costs."""
+
+    input: Decimal
+    output: Decimal
+    cache_read: Decimal | None = None
+    cache_write: Decimal | None = None
+    above: PriceTier | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One model of a chain: whom to call, and what the catalog knows of it."""
+
+    name: str
+    """The catalog's name; the LiteLLM string of a model that the catalog does not list."""
+    litellm_model: str
+    """What LiteLLM is given, such as ``ollama_chat/llama2``."""
+    provider: str
+    """The provider's own name: ``ollama`` for ``ollama_chat/...``."""
+    listed: bool = True
+    """Whether the catalog has it; a model that it has not gets a label of its own only among the first 100."""
+    api_base: str | None = None
+    own_address: bool = True
+    """Whether it is called at the provider's own address, where LiteLLM's bundled prices hold."""
+    key_env: str | None = None
+    """The environment variable with its API key; ``None``: LiteLLM finds out by itself."""
+    key_required: bool = False
+    """Without the key no request is sent. Only for a provider with one single key, or an explicit ``api_key_env``."""
+    timeout: float | None = None
+    """Seconds for one attempt, before the module's."""
+    max_tokens: int | None = None
+    """The most this model is asked for; the module may ask for less."""
+    params: Mapping[str, Any] = field(default_factory=nothing)
+    """Sent with each of its calls, below the call's own parameters."""
+    price: Price | None = None
+    """From the catalog; ``None``: look at the bundled prices."""
+    context_window: int | None = None
+    retired: str | None = None
+    """ISO date of its retirement, past or to come."""
+    successor: str | None = None
+    """A catalog name to move to."""
+    supports: Mapping[str, bool] = field(default_factory=nothing)
+    """What it can do where LiteLLM's tables are wrong: ``tools``, ``response_format``, ``images``."""
+
+    @property
+    def label(self) -> str:
+        """The model's name for metrics and logs: LiteLLM's, without its provider."""
+        return label_of(self.litellm_model)
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleSettings:
+    """How a module calls, each value from the environment, the YAML or the built-in default."""
+
+    max_tokens: int | None = None
+    temperature: float | None = None
+    timeout: float = 30.0
+    """Seconds, one attempt."""
+    deadline: float = 90.0
+    """Seconds, the whole call with all retries and fallbacks."""
+    retries: int = 2
+    """More tries of the same model, for errors that may pass."""
+    cache: bool = True
+    cache_ttl: float = 3600.0
+    """Seconds that an answer is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """A module, ready to be called: whom, in which order, how, and where each decision comes from."""
+
+    module: str
+    chain: tuple[Target, ...]
+    settings: ModuleSettings
+    sources: Mapping[str, str] = field(default_factory=nothing)
+    """Setting name (``chain``, ``timeout`` ...) -> ``LLM_TIMEOUT``, ``config/models.yaml:17``, ``call`` or ``built
+    in``."""
+
+
+def missing_key(target: Target) -> str | None:
+    """The variable of the key without which the model is not called, when it is not set."""
+    if target.key_required and target.key_env is not None and environment.secret(target.key_env) is None:
+        return target.key_env
+    return None

@@ -1,0 +1,232 @@
+"""What a call gives: an answer, and the attempts that it took."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+from decimal import Context, Decimal
+from enum import StrEnum
+from functools import reduce
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+if TYPE_CHECKING:
+    from .catalog.target import Target
+
+__all__ = [
+    "EXACT",
+    "Attempt",
+    "Completion",
+    "Kind",
+    "Outcome",
+    "Sums",
+    "ToolCall",
+    "Usage",
+    "add",
+    "known",
+    "label_of",
+    "total",
+]
+
+Outcome = Literal["ok", "error", "skipped", "cached"]
+
+EXACT = Context(prec=60)
+"""What money is worked out in: an application may have set its thread's own precision to a few digits."""
+
+
+def add(amounts: Iterable[Decimal]) -> Decimal:
+    """The sum, to the last digit."""
+    return reduce(EXACT.add, amounts, Decimal(0))
+
+
+class Kind(StrEnum):
+    """Why an attempt gave no answer. What follows for the call is decided in ``plan.py``, for later ones in
+    ``health.py``."""
+
+    RATE_LIMIT = "rate_limit"
+    CONNECTION = "connection"
+    SERVER = "server"
+    TIMEOUT = "timeout"
+    MISSING_KEY = "missing_key"
+    AUTH = "auth"
+    PERMISSION = "permission"
+    QUOTA = "quota"
+    NOT_FOUND = "not_found"
+    UNSUPPORTED = "unsupported"
+    CONTEXT_WINDOW = "context_window"
+    CONTENT_POLICY = "content_policy"
+    EMPTY_RESPONSE = "empty_response"
+    MAX_TOKENS = "max_tokens"
+    BAD_REQUEST = "bad_request"
+    TRUNCATED = "truncated"
+    """A stream that ended before its answer did: no finish reason."""
+    CANCELLED = "cancelled"
+    """The caller went away. Metered, but never counted as an error of the provider."""
+
+
+def label_of(litellm_model: str) -> str:
+    """A model's name for metrics and logs: LiteLLM's, without its provider."""
+    return litellm_model.partition("/")[2] or litellm_model
+
+
+class Sums:
+    """A dataclass whose fields are added one by one."""
+
+    __slots__ = ()
+
+    def __add__(self, other: Self) -> Self:
+        names = (field.name for field in fields(self))  # type: ignore[arg-type] # of a dataclass alone
+        pairs = ((getattr(self, name), getattr(other, name)) for name in names)
+        return type(self)(*(EXACT.add(a, b) if isinstance(a, Decimal) else a + b for a, b in pairs))
+
+
+@dataclass(frozen=True, slots=True)
+class Usage(Sums):
+    """Tokens of one answer, as the provider counted them."""
+
+    input_tokens: int = 0
+    """The whole prompt, cached parts included."""
+    output_tokens: int = 0
+    """The whole answer, reasoning included."""
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+
+    @property
+    def counts(self) -> tuple[int, int, int, int, int]:
+        """All five, in this order."""
+        return (
+            self.input_tokens,
+            self.output_tokens,
+            self.cache_read_tokens,
+            self.cache_write_tokens,
+            self.reasoning_tokens,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One try of one model, or the reason why it was passed over. What metrics, logs and errors are made from."""
+
+    model: str
+    """The catalog's name."""
+    litellm_model: str
+    provider: str
+    outcome: Outcome
+    error_kind: Kind | None = None
+    error: str | None = None
+    """What went wrong in one line, without secrets."""
+    latency_s: float = 0.0
+    """Seconds from the request to its end, without those that the reader of a stream has taken."""
+    cost_usd: Decimal | None = Decimal(0)
+    """What it cost, an answer that was turned down included. ``None``: not known (no price, or it was cut off and the
+    provider may bill it all the same)."""
+    usage: Usage | None = None
+    """``None``: the provider did not say."""
+    estimated: bool = False
+    """The usage is counted by LiteLLM's tokenizer: a stream ended before the provider said."""
+    retry_after: float | None = None
+    """Seconds that the provider asked to wait."""
+    status: int | None = None
+    """The provider's HTTP status, where there was an answer."""
+    listed: bool = True
+    """Whether the catalog lists the model."""
+
+    @classmethod
+    def of(cls, target: Target, outcome: Outcome, **facts: Any) -> Self:
+        """An attempt at this model."""
+        return cls(
+            model=target.name,
+            litellm_model=target.litellm_model,
+            provider=target.provider,
+            outcome=outcome,
+            listed=target.listed,
+            **facts,
+        )
+
+    @property
+    def label(self) -> str:
+        """The model's name for metrics and logs: LiteLLM's, without its provider."""
+        return label_of(self.litellm_model)
+
+    def __str__(self) -> str:
+        if self.outcome == "ok":
+            return f"ok ({self.latency_s:.1f} s)"
+        if self.outcome == "cached":
+            return "cached"
+        if self.outcome == "skipped":
+            return f"skipped: {self.error}"
+        said = self.error or ""
+        if self.error_kind is Kind.TIMEOUT:
+            return said or f"timeout after {self.latency_s:.1f} s"
+        return f"{self.error_kind}: {said} ({self.latency_s:.1f} s)"
+
+
+@dataclass(frozen=True, slots=True)
+class ToolCall:
+    """A tool that the model asks to be called."""
+
+    id: str
+    name: str
+    arguments: str
+    """JSON text, as the model wrote it."""
+
+
+@dataclass(frozen=True)
+class Completion:
+    """An answer. ``str(answer)`` is its text."""
+
+    text: str
+    model: str
+    """The catalog's name of the model that answered."""
+    litellm_model: str
+    provider: str
+    module: str
+    usage: Usage
+    cost_usd: Decimal | None
+    """What the whole call cost, answers that were turned down on the way included; 0 for a cached answer; ``None`` when
+    the price of the model that answered is not known."""
+    cached: bool
+    fallback: bool
+    """Not answered by the first of the chain."""
+    latency_s: float
+    """The whole call, without the seconds that the reader of a stream has taken."""
+    finish_reason: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    first_token_s: float | None = None
+    """Of a stream: from the request to the first piece of the answer."""
+    parsed: Any = None
+    """The pydantic object, when ``response_format`` was a pydantic model."""
+    attempts: tuple[Attempt, ...] = ()
+    _response: Any = field(default=None, repr=False, compare=False)
+
+    @property
+    def response(self) -> Any:
+        """LiteLLM's ``ModelResponse``. After a cache hit it is built when first asked for."""
+        if callable(self._response):
+            object.__setattr__(self, "_response", self._response())
+        return self._response
+
+    @property
+    def body(self) -> dict[str, Any] | None:
+        """`response` as plain data in OpenAI's form. After a cache hit it is there without LiteLLM; it is None when a
+        stand-in has answered."""
+        kept: dict[str, Any] | None = getattr(self._response, "body", None)
+        if kept is not None or self.response is None:
+            return kept
+        plain: dict[str, Any] = self.response.model_dump(warnings=False)
+        return plain
+
+    def __str__(self) -> str:
+        return self.text
+
+
+def total(attempts: Iterable[Attempt]) -> Decimal | None:
+    """What a call cost; None when there was an answer, taken or turned down, whose price is not known."""
+    attempts = tuple(attempts)
+    unknown = (a.cost_usd is None and (a.outcome == "ok" or a.usage is not None) for a in attempts)
+    return None if any(unknown) else known(attempts)
+
+
+def known(attempts: Iterable[Attempt]) -> Decimal:
+    """What is known of a call's cost."""
+    return add(a.cost_usd for a in attempts if a.cost_usd is not None)

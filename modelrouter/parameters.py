@@ -1,0 +1,113 @@
+"""What the parameters of a call are, one row each, with what is true of them:
+
+- litellm: LiteLLM's completion takes it. A misspelt one reaches the wire and is ignored there. Written down because
+  looking them up loads LiteLLM, which a cached answer does not need; a test compares them with the installed version.
+- droppable: it may be left out for a model that does not take it, being sampling, or a hint that changes no answer.
+  (Limits and LiteLLM's own arguments are among them because it translates them for every model.) All else is a
+  requirement.
+- dspy: DSPy's canonical request can carry it. The others that LiteLLM knows go past it.
+- label: a provider only keeps books by it. A gateway of one's own may well answer by it, so it does not matter only at
+  the provider's own address.
+- unkeyed: it does not change an answer, wherever that is made.
+- limit: it bounds an answer, or the reasoning before it; tokens: an answer's tokens.
+- each: it is decided for each call, and cannot be among the ``params`` of a model in the catalog.
+- model: it is a key of a model there, beside its ``params``.
+
+Behind the bar is what to do instead of passing it to a call, which does not take it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import cache
+
+_TABLE = """
+additional_drop_params             litellm droppable
+allowed_openai_params              litellm droppable
+api_version                        litellm droppable
+audio                              litellm
+context_management                 litellm
+extra_body                         litellm droppable
+extra_headers                      litellm droppable
+frequency_penalty                  litellm droppable dspy
+function_call                      litellm dspy
+functions                          litellm dspy
+include_server_side_tool_invocations litellm
+logit_bias                         litellm dspy
+logprobs                           litellm dspy
+max_completion_tokens              litellm droppable dspy limit tokens
+max_tokens                         litellm droppable dspy limit tokens model
+metadata                           litellm droppable dspy label
+modalities                         litellm
+n                                  litellm each
+parallel_tool_calls                litellm droppable dspy
+prediction                         litellm dspy
+presence_penalty                   litellm droppable dspy
+prompt_cache_key                   litellm droppable dspy label
+prompt_cache_retention             litellm droppable dspy label
+reasoning_effort                   litellm dspy limit
+response_format                    litellm dspy
+safety_identifier                  litellm droppable label
+seed                               litellm droppable dspy
+service_tier                       litellm droppable dspy
+stop                               litellm dspy
+store                              litellm droppable dspy label
+temperature                        litellm droppable dspy
+thinking                           litellm limit
+tool_choice                        litellm dspy
+tools                              litellm dspy
+top_logprobs                       litellm dspy
+top_p                              litellm droppable dspy
+user                               litellm droppable dspy label
+verbosity                          litellm dspy
+web_search_options                 litellm
+
+min_p                              droppable
+top_k                              droppable dspy
+
+acompletion                        | LiteLLM needs it for itself
+api_base                           model | set 'api_base' of the model or of its provider in the catalog
+api_key                            unkeyed | keys come from the environment; 'api_key_env' in the catalog names another variable
+base_url                           model | set 'api_base' of the model or of its provider in the catalog
+caching                            | use cache=
+client                             | LiteLLM needs it for itself
+context_window_fallbacks           | list the models in the module's chain, or pass model=[...]
+custom_llm_provider                | name the provider in the model string, such as 'openai/gpt-4'
+drop_params                        litellm | what a model does not take of sampling is dropped, and a model that cannot do the rest skipped
+fallbacks                          each | list the models in the module's chain, or pass model=[...]
+litellm_call_id                    | LiteLLM needs it for itself
+litellm_logging_obj                | LiteLLM needs it for itself
+max_retries                        unkeyed each | use retries=
+num_retries                        each | use retries=
+request_timeout                    unkeyed | use timeout= for one attempt, deadline= for the whole call
+shared_session                     | LiteLLM needs it for itself
+stream                             litellm unkeyed each | use modelrouter.stream(...) or modelrouter.astream(...)
+stream_options                     litellm unkeyed | usage always comes with a stream
+timeout                            unkeyed model
+messages                           each
+model                              each
+"""  # noqa: E501 - a table
+
+OTHERS = frozenset(
+    """
+    min_p top_k best_of cache_control keep_alive max_new_tokens maxTokens min_tokens mirostat num_ctx num_gpu
+    num_predict extra_query reasoning reasoning_format repeat_penalty repetition_penalty safety_settings search_options
+    serviceTier speed stop_sequences system_prompt think top_a typical_p
+    """.split()
+)
+"""Parameters of single providers that look like a slip of one of LiteLLM's, and are none."""
+
+_ROWS = {
+    name: (flags.split(), why.strip())
+    for name, _, rest in (line.partition(" ") for line in _TABLE.split("\n") if line)
+    for flags, _, why in [rest.partition("|")]
+}
+
+REFUSED: Mapping[str, str] = {name: why for name, (_, why) in _ROWS.items() if why}
+"""What a call does not take, and what to do instead."""
+
+
+@cache
+def having(flag: str) -> frozenset[str]:
+    """The parameters of which this is true."""
+    return frozenset(name for name, (flags, _) in _ROWS.items() if flag in flags)

@@ -1,0 +1,105 @@
+"""One call: whom it may ask, for what, within which limits; and what it may ask about the world."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from decimal import Decimal
+from typing import Any, Literal, Protocol
+
+from modelrouter.catalog.target import ModuleSettings, Target
+from modelrouter.completion import Kind, Usage
+from modelrouter.parameters import having
+
+from .exchange import Obstacle, Request
+
+
+class Facts(Protocol):
+    """What a plan asks about the world. Synchronous and quick; nothing here sends a request."""
+
+    def obstacle(self, target: Target, request: Request) -> Obstacle | None:
+        """Why this model cannot answer this request, or None."""
+
+    def set_aside(self, target: Target, now: float) -> Kind | None:
+        """Why it keeps failing, so that it is asked after the others; None: it is asked now, maybe to find out whether
+        it answers again."""
+
+    def context_window(self, target: Target) -> int | None:
+        """Tokens; None when it is not known."""
+
+    def cost(self, target: Target, usage: Usage | None) -> Decimal | None:
+        """US dollars; None when it is not known."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What a plan is made for."""
+
+    module: str
+    chain: tuple[Target, ...]
+    request: Request
+    settings: ModuleSettings
+    timeout: float | None = None
+    """Seconds for one attempt, said by the call itself: before the model's own and the module's."""
+    stream: bool = False
+    thinking: bool = False
+    """Whether a stream hands on the model's reasoning too, as `Thinking`."""
+    cache: Literal["use", "refresh", "off"] = "off"
+    cache_extra: str | None = None
+    """The caller's own part of the key of a remembered answer."""
+
+    def timeout_of(self, target: Target) -> float:
+        return self.timeout or self.usual_timeout_of(target)
+
+    def usual_timeout_of(self, target: Target) -> float:
+        """Without what the call itself says."""
+        return target.timeout or self.settings.timeout
+
+    def request_to(self, target: Target) -> Request:
+        """The request with what module, model and call say, the later before the earlier. A model's own max_tokens is a
+        cap."""
+        params: dict[str, Any] = {}
+        if self.settings.temperature is not None:
+            params["temperature"] = self.settings.temperature
+        limits = [limit for limit in (self.settings.max_tokens, target.max_tokens) if limit is not None]
+        params |= target.params
+        own = self.request.optional & target.params.keys()
+        params |= {name: value for name, value in self.request.params.items() if name not in own}
+        if limits and not params.keys() & having("tokens"):
+            params["max_tokens"] = min(limits)
+        return replace(self.request, params=params, optional=self.request.optional - own)
+
+
+@dataclass(slots=True, eq=False)
+class Candidate:
+    """A model of the chain in a call: what is worked out about the two together, once."""
+
+    call: Call
+    target: Target
+    key: str | None = None
+    """Of its remembered answer, once that was looked for and not found."""
+    _request: Request | None = None
+    _checked: bool = False
+    _obstacle: Obstacle | None = None
+
+    @property
+    def name(self) -> str:
+        """The catalog's, of the model."""
+        return self.target.name
+
+    @property
+    def request(self) -> Request:
+        """What the model is sent."""
+        if self._request is None:
+            self._request = self.call.request_to(self.target)
+        return self._request
+
+    def obstacle(self, facts: Facts) -> Obstacle | None:
+        """What keeps the model from answering, looked up once."""
+        if not self._checked:
+            self._obstacle = facts.obstacle(self.target, self.request)
+            self._checked = True
+        return self._obstacle
+
+    def look_again(self) -> None:
+        """More may be known of the model now."""
+        self._checked = False

@@ -1,0 +1,62 @@
+"""What a call reports, as it happens. An `Attempt` is an event too."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Literal, TypeAlias
+
+from modelrouter.catalog.target import Target
+from modelrouter.completion import Attempt, Kind
+
+from .exchange import Failure
+
+
+@dataclass(frozen=True, slots=True)
+class FellOver:
+    """A model gave no answer and the next one is asked."""
+
+    module: str
+    from_model: str
+    to_model: str
+    """Catalog names, both."""
+    reason: Kind
+
+
+@dataclass(frozen=True, slots=True)
+class FirstToken:
+    """A stream's first piece of text has come."""
+
+    target: Target
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ModelLeft:
+    """A call is done with a model, its retries included: what its health is judged by."""
+
+    target: Target
+    failure: Failure | None
+    """None: it answered."""
+    cut_short: bool = False
+    """It had less time than its own limit, so that running out of it says nothing about the model."""
+
+
+@dataclass(frozen=True, slots=True)
+class CacheUsed:
+    """What the cache was good for in a call; reported once per call, but for an ``error`` of the store."""
+
+    result: Literal["hit", "miss", "coalesced", "error"]
+    saved_usd: Decimal | None = None
+    """What the answer had cost when it was made."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallEnded:
+    """A call is over: what its module is billed."""
+
+    outcome: Literal["success", "error", "bad_request", "cancelled"]
+    cost_usd: Decimal | None
+
+
+Event: TypeAlias = Attempt | FellOver | FirstToken | ModelLeft | CacheUsed | CallEnded

@@ -1,0 +1,107 @@
+"""What is sent to a model, and what comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, Self
+
+from modelrouter.catalog.target import nothing
+from modelrouter.completion import Kind, ToolCall, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is asked, whichever model answers."""
+
+    messages: tuple[Mapping[str, Any], ...]
+    params: Mapping[str, Any] = field(default_factory=nothing)
+    """LiteLLM's parameters, the module's limits among them."""
+    parse: Callable[[str], Any] | None = None
+    """Makes the object of a pydantic ``response_format`` out of the text; raises ``ValueError`` when it does not
+    validate."""
+    optional: frozenset[str] = frozenset()
+    """Parameters without which a model is asked that does not take them, or has another value of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Obstacle:
+    """Known before a request is sent: this model cannot answer."""
+
+    kind: Kind
+    why: str
+    variable: str | None = None
+    """The variable that is not set, where a key is what is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a provider answered, before anybody has judged it."""
+
+    text: str
+    usage: Usage | None
+    """``None``: the provider did not say."""
+    finish_reason: str | None = None
+    tool_calls: tuple[ToolCall, ...] = ()
+    other: bool = False
+    """It has content of another kind: sound, images."""
+    response: Any = field(default=None, repr=False)
+    """LiteLLM's ``ModelResponse``, or a function that builds it."""
+    estimated: bool = False
+    """The usage is counted by LiteLLM's tokenizer."""
+
+
+class Thinking(str):
+    """A piece of a model's reasoning."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A piece of a stream's text, or of its reasoning."""
+
+    text: str
+    stream: Any = field(repr=False)
+    """The stream that it came from, for the next one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a provider gave no answer, classified."""
+
+    kind: Kind
+    message: str
+    """One line, without secrets."""
+    status: int | None = None
+    retry_after: float | None = None
+    """Seconds."""
+    raised: str | None = None
+    """The name of the exception type that LiteLLM raised."""
+    lasting: bool = False
+    """Of a kind that may pass, but asking the same model again is of no use: nothing listens at a local address."""
+    usage: Usage | None = None
+    """What a stream had used when it broke."""
+    estimated: bool = False
+    """The usage is counted by LiteLLM's tokenizer."""
+    unsent: bool = False
+    """No provider was asked: LiteLLM could not make a request of it."""
+
+    @classmethod
+    def timeout(cls, within: float) -> Self:
+        """No answer within so many seconds."""
+        return cls(Kind.TIMEOUT, f"timeout after {within:.3g} s", raised="TimeoutError")
+
+
+@dataclass(frozen=True, slots=True)
+class Remembered:
+    """An answer that was paid for already: out of the store, or another call's of this moment."""
+
+    reply: Reply
+    cost_usd: Decimal | None
+    """What it cost when it was made."""
+    stored_at: float = 0.0
+    """Wall-clock time, seconds since 1970: other processes read it."""
+    module: str = ""
+    """Whose answer it was."""

@@ -1,0 +1,183 @@
+"""A call under way: what happened so far, the clock, and what is made of both at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from typing import Any, TypeAlias
+
+from modelrouter.completion import Attempt, Completion, Kind, Usage, total
+from modelrouter.errors import AllModelsFailed, BadRequest, DeadlineExceeded, MissingKey, ProviderError
+
+from .call import Call, Candidate, Facts
+from .effects import Effect, Emit, Interrupted, Load, Report
+from .events import Event
+from .exchange import Failure, Obstacle, Remembered, Reply
+
+SHORTEST = 0.01
+"""Seconds: with less time than this left, no request is worth sending."""
+
+Steps: TypeAlias = Generator[Effect, tuple[Any, float], Any]
+
+
+@dataclass(slots=True)
+class Progress:
+    """One call under way."""
+
+    call: Call
+    facts: Facts
+    now: float
+    start: float
+    end: float
+    attempts: list[Attempt] = field(default_factory=list)
+    last: Failure | None = None
+    """The last model's last failure: what the error will name as its cause."""
+    outgrown: Candidate | None = None
+    """The model whose context window the prompt was too long for."""
+    loaded: bool = False
+    """The backend is ready."""
+    missed: bool | None = None
+    """Whether a remembered answer was looked for and not found, and False: that it has not been reported yet."""
+    publishing: Remembered | Failure | None = None
+    """What came of the model that is asked, for calls that wait for the same. None: nothing, as this call was cancelled
+    or had too little time itself, so that another one has to ask."""
+    reader: float = 0.0
+    """Seconds that the reader of a stream has taken, which are not the model's."""
+
+    def step(self, effect: Effect) -> Steps:
+        """Have one effect performed, and keep the time. It may be `Interrupted`."""
+        before = self.now
+        result, self.now = yield effect
+        if isinstance(effect, Emit):
+            self.reader += self.now - before
+        return result
+
+    def do(self, effect: Effect) -> Steps:
+        """`step`, where an interruption ends the call."""
+        result = yield from self.step(effect)
+        if isinstance(result, Interrupted):
+            raise result.error
+        return result
+
+    def report(self, event: Event) -> Steps:
+        if isinstance(event, Attempt):
+            self.attempts.append(event)
+        yield from self.do(Report(self.call.module, event))
+
+    def load(self) -> Steps:
+        """Have the backend made ready, which is not charged to the deadline."""
+        began = self.now
+        yield from self.do(Load())
+        self.end += self.now - began
+        self.loaded = True
+
+    # -- what is known
+
+    def obstacle(self, candidate: Candidate) -> Obstacle | None:
+        """Why this model is passed over, or None."""
+        if (known := candidate.obstacle(self.facts)) is not None:
+            return known
+        if self.outgrown is not None:
+            was, size = (self.facts.context_window(each.target) for each in (self.outgrown, candidate))
+            if was is not None and size is not None and size <= was:
+                return Obstacle(Kind.CONTEXT_WINDOW, f"its context window of {size} tokens is not larger")
+        return None
+
+    def usable(self, candidates: Iterable[Candidate]) -> int:
+        """How many of them nothing keeps from answering."""
+        return sum(self.obstacle(candidate) is None for candidate in candidates)
+
+    @property
+    def late(self) -> bool:
+        """No time is left for a request."""
+        return self.end - self.now < SHORTEST
+
+    # -- records
+
+    def attempt(
+        self, candidate: Candidate, began: float, outcome: Reply | Failure | Interrupted, failure: Failure | None
+    ) -> Attempt:
+        """The record of one request, and of what was made of its outcome."""
+        target = candidate.target
+        # An answer is billed, turned down or not, and so is what came of a stream. Nobody knows what a provider bills
+        # for an answer that was not waited for; an error is free.
+        billed = not isinstance(outcome, Failure) or outcome.usage is not None or outcome.kind is Kind.TIMEOUT
+        return Attempt.of(
+            target,
+            "ok" if failure is None else "skipped" if failure.unsent else "error",
+            error_kind=failure.kind if failure else None,
+            error=failure.message if failure else None,
+            latency_s=self.now - began - self.reader,
+            cost_usd=self.facts.cost(target, outcome.usage) if billed else Decimal(0),
+            usage=outcome.usage,
+            estimated=outcome.estimated,
+            retry_after=failure.retry_after if failure else None,
+            status=failure.status if failure else None,
+        )
+
+    def skip(self, candidate: Candidate, kind: Kind, why: str) -> Steps:
+        """Report that a model is passed over: the record of it."""
+        attempt = Attempt.of(candidate.target, "skipped", error_kind=kind, error=why)
+        yield from self.report(attempt)
+        return attempt
+
+    def completion(
+        self, candidate: Candidate, reply: Reply, parsed: Any, first_token: float | None = None
+    ) -> Completion:
+        """The answer of the call."""
+        target = candidate.target
+        return Completion(
+            text=reply.text,
+            model=target.name,
+            litellm_model=target.litellm_model,
+            provider=target.provider,
+            module=self.call.module,
+            usage=reply.usage or Usage(),
+            cost_usd=total(self.attempts),
+            cached=self.attempts[-1].outcome == "cached",
+            fallback=target is not self.call.chain[0],
+            latency_s=self.now - self.start - self.reader,
+            first_token_s=first_token,
+            finish_reason=reply.finish_reason,
+            tool_calls=reply.tool_calls,
+            parsed=parsed,
+            attempts=tuple(self.attempts),
+            _response=reply.response,
+        )
+
+    # -- errors
+
+    def note(self, candidate: Candidate, failure: Failure) -> None:
+        """What a model's failure means for the call. Raises `BadRequest`: the request is the caller's to mend."""
+        self.last = failure
+        if failure.kind is Kind.BAD_REQUEST:
+            raise BadRequest(module=self.call.module, attempts=self.attempts) from cause(failure)
+        if failure.kind is Kind.CONTEXT_WINDOW:
+            self.outgrown = candidate
+
+    def failed(self, candidates: list[Candidate]) -> AllModelsFailed:
+        """The error of a call that no model answered."""
+        module = self.call.module
+        if len(self.attempts) == 1 and self.attempts[0].error_kind is Kind.MISSING_KEY:
+            obstacle = candidates[0].obstacle(self.facts)
+            if obstacle is not None and obstacle.variable is not None:
+                return MissingKey(module=module, variable=obstacle.variable, attempts=self.attempts)
+        facts: Mapping[str, Any] = {
+            "module": module,
+            "models": len(candidates),
+            "attempts": self.attempts,
+            "elapsed": self.now - self.start,
+        }
+        error: AllModelsFailed
+        if self.late:
+            error = DeadlineExceeded(**facts, deadline=self.call.settings.deadline)
+        else:
+            error = AllModelsFailed(**facts)
+        error.__cause__ = cause(self.last) if self.last is not None else None
+        return error
+
+
+def cause(failure: Failure) -> ProviderError:
+    """The failure as the cause of an error."""
+    return ProviderError(failure.kind, failure.message, status=failure.status, raised=failure.raised)

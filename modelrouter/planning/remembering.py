@@ -1,0 +1,65 @@
+"""Answers that were paid for already, and the one of this call for those who come later."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Generator
+from dataclasses import replace
+from functools import partial
+from typing import Any, Literal
+
+from modelrouter.completion import Attempt, Completion
+
+from .call import Candidate
+from .effects import Effect, Emit, Interrupted, ReadCache, StreamClosed, WriteCache
+from .events import CacheUsed
+from .exchange import Remembered, Reply
+from .judging import COMPLETE, judge
+from .progress import Progress, Steps
+
+
+def remembered(progress: Progress, candidate: Candidate) -> Generator[Effect, tuple[Any, float], Completion | None]:
+    """The model's answer out of the cache. It costs nothing, and needs no key."""
+    call = progress.call
+    if call.cache == "off":
+        return None
+    look = ReadCache(call.module, candidate.target, candidate.request, call.settings.cache_ttl, call.cache_extra)
+    key, found = yield from progress.do(look)
+    if found is not None and call.cache == "use":
+        answer = yield from recall(progress, candidate, found, "hit")
+        if answer is not None:
+            return answer
+    if key is not None:
+        candidate.key = key
+        progress.missed = progress.missed or False
+    return None
+
+
+def recall(
+    progress: Progress, candidate: Candidate, found: Remembered, result: Literal["hit", "coalesced"]
+) -> Generator[Effect, tuple[Any, float], Completion | None]:
+    """The answer made of one that was paid for already; None: it is none to this request."""
+    reply = found.reply
+    if reply.response is not None and not callable(reply.response):
+        # Each caller may do with the response what it likes.
+        reply = replace(reply, response=partial(copy.deepcopy, reply.response))
+    failure, parsed = judge(reply, candidate.request)
+    if failure is not None:
+        return None
+    progress.publishing = found
+    yield from progress.report(Attempt.of(candidate.target, "cached", usage=reply.usage))
+    yield from progress.report(CacheUsed(result, found.cost_usd))
+    if progress.call.stream and reply.text:
+        stopped = yield from progress.step(Emit(reply.text))
+        if isinstance(stopped, Interrupted) and not isinstance(stopped.error, StreamClosed):  # it has all of it
+            raise stopped.error
+    return progress.completion(candidate, reply, parsed)
+
+
+def keep(progress: Progress, candidate: Candidate, reply: Reply, attempt: Attempt) -> Steps:
+    """Remember a complete answer, and have it ready for those who wait for the same."""
+    progress.publishing = Remembered(reply, attempt.cost_usd)
+    if candidate.key is not None and reply.finish_reason in COMPLETE:
+        call = progress.call
+        ttl = call.settings.cache_ttl
+        yield from progress.do(WriteCache(call.module, candidate.key, reply, attempt.cost_usd, ttl))
