@@ -20,7 +20,8 @@ with 1.106.2):
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit
@@ -38,7 +39,7 @@ from .completion import Attempt
 from .errors import ConfigurationError
 from .metering.metrics import Metrics
 from .planning.events import Event, FirstToken
-from .process.forks import ProcessLock
+from .process.forks import process_lock
 
 __all__ = ["Hooks", "install"]
 
@@ -56,50 +57,44 @@ class Hooks:
     metrics: Metrics
 
     def log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
-        self._meter(kwargs, response_obj, start_time, end_time)
+        for event in self._events(kwargs, response_obj, start_time, end_time):
+            self.metrics.hear("(LiteLLM)", event)
 
     def log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
-        self._meter(kwargs, None, start_time, end_time)
+        self.log_success_event(kwargs, None, start_time, end_time)
 
     async def async_log_success_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
-        self._meter(kwargs, response_obj, start_time, end_time)
+        self.log_success_event(kwargs, response_obj, start_time, end_time)
 
     async def async_log_failure_event(self, kwargs: Any, response_obj: Any, start_time: Any, end_time: Any) -> None:
-        self._meter(kwargs, None, start_time, end_time)
+        self.log_success_event(kwargs, None, start_time, end_time)
 
-    def _meter(self, event: Mapping[str, Any], response: Any, began: Any, ended: Any) -> None:
-        """Meter one call; `response` is None for one that failed."""
-        provider = event.get("custom_llm_provider")
+    def _events(self, call: Mapping[str, Any], response: Any, began: Any, ended: Any) -> Iterator[Event]:
+        """What is to be metered of one call; `response` is None for one that failed."""
+        provider = call.get("custom_llm_provider")
         if (
             not provider  # it failed before LiteLLM knew whom to ask
-            or event.get("call_type") not in _METERED
-            or event.get("cache_hit")
-            or str(event.get("litellm_call_id")).startswith(OWN_CALLS)
+            or call.get("call_type") not in _METERED
+            or call.get("cache_hit")
+            or str(call.get("litellm_call_id")).startswith(OWN_CALLS)
         ):
             return
-        address = (event.get("litellm_params") or {}).get("api_base") or ""
-        target = _target(self._catalog(), provider, str(event.get("model")), address)
+        catalog: Catalog | None = None
+        with suppress(ConfigurationError):  # whoever calls modelrouter is told; here there are LiteLLM's prices left
+            catalog = self.catalog()
+        address = (call.get("litellm_params") or {}).get("api_base") or ""
+        target = _target(catalog, provider, str(call.get("model")), address)
         latency = _seconds(began, ended)
         if response is None:
-            error = event.get("exception")
+            error = call.get("exception")
             failure = classify(error if isinstance(error, BaseException) else Exception(), target, ())
-            self._hear(Attempt.of(target, "error", latency_s=latency, error_kind=failure.kind))
+            yield Attempt.of(target, "error", latency_s=latency, error_kind=failure.kind)
             return
         usage = usage_of(getattr(response, "usage", None))
-        cost_usd = cost(usage, tables.price(target))
-        self._hear(Attempt.of(target, "ok", latency_s=latency, usage=usage, cost_usd=cost_usd))
-        first = event.get("completion_start_time")
-        if event.get("stream") and first is not None:
-            self._hear(FirstToken(target, _seconds(began, first)))
-
-    def _hear(self, event: Event) -> None:
-        self.metrics.hear("(LiteLLM)", event)
-
-    def _catalog(self) -> Catalog | None:
-        try:
-            return self.catalog()
-        except ConfigurationError:  # whoever calls modelrouter itself is told; here there are LiteLLM's prices left
-            return None
+        yield Attempt.of(target, "ok", latency_s=latency, usage=usage, cost_usd=cost(usage, tables.price(target)))
+        first = call.get("completion_start_time")
+        if call.get("stream") and first is not None:
+            yield FirstToken(target, _seconds(began, first))
 
 
 @lru_cache(maxsize=1024)
@@ -124,7 +119,7 @@ def _seconds(began: Any, ended: Any) -> float:
     return 0.0
 
 
-_lock = ProcessLock()
+_lock = process_lock()
 _installed: Any = None
 
 

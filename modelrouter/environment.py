@@ -9,9 +9,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from io import StringIO
 from pathlib import Path
-from stat import S_ISDIR
 
 from dotenv import dotenv_values
 from platformdirs import user_cache_path
@@ -25,8 +25,6 @@ _SHORTEST_SECRET = 8
 """Characters. A shorter one would blacken ordinary words, and no provider gives out such keys."""
 _GENERAL = frozenset(("CACHE_ENABLED", "CACHE_TTL", "OLLAMA_MODEL"))
 
-_parsed: dict[Path, tuple[object, Mapping[str, str]]] = {}
-"""By absolute path: the file's stat, and what it says."""
 _exported: dict[str, str] = {}
 """What `export_dotenv` added to the process: .env, not the process, is still where these come from."""
 _asked: set[str] = set()
@@ -59,22 +57,22 @@ def dotenv() -> Mapping[str, str]:
     Raises InvalidEnvironment when there is a file and it is no text.
     """
     path = _DOTENV.absolute()
+    return _parsed(path, stamp(path))
+
+
+def stamp(path: Path) -> tuple[int, ...]:
+    """Differs after the file was changed: its time in nanoseconds, size and inode; empty when it is not there."""
     try:
         stat = path.stat()
     except OSError:
-        return {}
-    if S_ISDIR(stat.st_mode):  # some keep a virtual environment there
-        return {}
-    stamp = (stat.st_mtime_ns, stat.st_size, stat.st_ino)
-    known = _parsed.get(path)
-    if known is not None and known[0] == stamp:
-        return known[1]
-    values = {name: said for name, said in dotenv_values(stream=StringIO(_text(path))).items() if said}
-    _parsed[path] = (stamp, values)
-    return values
+        return ()
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
 
-def _text(path: Path) -> str:
+@lru_cache(maxsize=1)
+def _parsed(path: Path, stamp: tuple[int, ...]) -> Mapping[str, str]:
+    if not stamp or path.is_dir():  # some keep a virtual environment there
+        return {}
     try:
         text = path.read_text(encoding="utf-8-sig")  # editors on Windows write a byte order mark
     except UnicodeDecodeError:
@@ -83,7 +81,7 @@ def _text(path: Path) -> str:
         raise InvalidEnvironment([Problem(path.name, f"cannot be read: {error.strerror}")]) from None
     if "\0" in text:
         raise InvalidEnvironment([Problem(path.name, "is not a text file in UTF-8; save it as one")])
-    return text
+    return {name: said for name, said in dotenv_values(stream=StringIO(text)).items() if said}
 
 
 def export_dotenv() -> None:

@@ -83,22 +83,8 @@ def nearest(name: str, known: Collection[str], *, cutoff: float = 0.7) -> str | 
     return close[0] if close else None
 
 
-def _did_you_mean(name: str, known: Collection[str]) -> str:
-    match = nearest(name, known)
+def _did_you_mean(match: str | None) -> str:
     return f" Did you mean {match!r}?" if match else ""
-
-
-def _listing(names: Collection[str], most: int = 12) -> str:
-    shown = sorted(names)[:most]
-    more = len(names) - len(shown)
-    return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
-
-
-def _rebuild(cls: type[ModelRouterError], args: tuple[object, ...], facts: dict[str, object]) -> ModelRouterError:
-    error = cls.__new__(cls, *args)
-    error.args = args
-    error.__dict__.update(facts)
-    return error
 
 
 class ModelRouterError(Exception):
@@ -106,7 +92,8 @@ class ModelRouterError(Exception):
 
     def __reduce__(self) -> tuple[object, ...]:
         # The constructors take facts by keyword and make the message, so the default, cls(*args), would not work.
-        return _rebuild, (type(self), self.args, self.__dict__)
+        family = OSError if isinstance(self, OSError) else Exception  # `DeadlineExceeded.__new__` is RuntimeError's
+        return family.__new__, (type(self), *self.args), {**self.__dict__, "args": self.args}
 
 
 class ConfigurationError(ModelRouterError):
@@ -146,9 +133,8 @@ class UnknownModule(ConfigurationError, LookupError):
         self.path = path
         self.defined = tuple(sorted(defined))
         self.suggestion = nearest(module, defined)
-        super().__init__(
-            f"no module {module!r} in {path}.{_did_you_mean(module, defined)}\n  Defined: {_listing(defined)}."
-        )
+        listing = ", ".join(self.defined[:12]) + (f" and {more} more" if (more := len(defined) - 12) > 0 else "")
+        super().__init__(f"no module {module!r} in {path}.{_did_you_mean(self.suggestion)}\n  Defined: {listing}.")
 
 
 class UnknownModel(ConfigurationError, LookupError):
@@ -159,7 +145,7 @@ class UnknownModel(ConfigurationError, LookupError):
         self.path = path
         self.suggestion = nearest(model, defined)
         super().__init__(
-            f"no model {model!r} in {path}.{_did_you_mean(model, defined)}\n  "
+            f"no model {model!r} in {path}.{_did_you_mean(self.suggestion)}\n  "
             + (hint or "Name a model or an alias of the catalog, or a LiteLLM string such as 'openai/gpt-4'.")
         )
 
@@ -235,15 +221,6 @@ class CallFailed(ModelRouterError):
         return known(self.attempts)
 
 
-def _attempt_lines(attempts: Sequence[Attempt]) -> list[str]:
-    names = max((len(a.model) for a in attempts), default=0)
-    strings = max((len(a.litellm_model) for a in attempts), default=0)
-    return [
-        f"  {number}. {a.model:<{names}}  {a.litellm_model:<{strings}}  {a}"
-        for number, a in enumerate(attempts, start=1)
-    ]
-
-
 class AllModelsFailed(CallFailed, RuntimeError):
     """No model of the chain gave an answer. `attempts` has every try and every skip, in order."""
 
@@ -257,8 +234,13 @@ class AllModelsFailed(CallFailed, RuntimeError):
             f"module {module!r}: no answer from {models} model{'s' if models != 1 else ''} in "
             f"{tries} attempt{'s' if tries != 1 else ''} ({elapsed:.1f} s)."
         )
-        lines = [head + (f" {why}" if why else ""), *_attempt_lines(attempts), f"  See 'modelrouter check {module}'."]
-        super().__init__("\n".join(lines), module=module, attempts=attempts)
+        names = max((len(a.model) for a in attempts), default=0)
+        strings = max((len(a.litellm_model) for a in attempts), default=0)
+        lines = (
+            f"  {n}. {a.model:<{names}}  {a.litellm_model:<{strings}}  {a}" for n, a in enumerate(attempts, start=1)
+        )
+        message = "\n".join([head + (f" {why}" if why else ""), *lines, f"  See 'modelrouter check {module}'."])
+        super().__init__(message, module=module, attempts=attempts)
 
 
 class MissingKey(AllModelsFailed, LookupError):

@@ -17,21 +17,20 @@ from __future__ import annotations
 
 import asyncio
 import copy
-import http
 import itertools
 import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import KW_ONLY, dataclass, replace
-from types import TracebackType
+from http.client import responses
 from typing import Any, Self, TypeAlias
 
 from .backend import current as backends
 from .backend.abilities import denied
 from .backend.failures import classify
 from .catalog.prices import own_price
-from .catalog.target import Price, Target
+from .catalog.target import Target
 from .completion import Kind, ToolCall, Usage
 from .errors import nearest
 from .planning import health
@@ -84,9 +83,8 @@ class Error:
         if isinstance(self.what, int):
             if not 400 <= self.what < 600:
                 raise ValueError(f"Error({self.what}): a status from 400 to 599 is an error.")
-        elif self.what == Kind.CANCELLED or self.what not in set(Kind):
-            kinds = ", ".join(kind for kind in Kind if kind is not Kind.CANCELLED)
-            raise ValueError(f"Error({self.what!r}): neither a status nor a kind of error. Kinds: {kinds}.")
+        elif self.what not in (kinds := [kind for kind in Kind if kind is not Kind.CANCELLED]):
+            raise ValueError(f"Error({self.what!r}): neither a status nor a kind of error. Kinds: {', '.join(kinds)}.")
 
     def failure(self, target: Target) -> Failure:
         """What comes of it when it is this model's."""
@@ -102,12 +100,9 @@ class _Raised(Exception):
     """As much of LiteLLM's exceptions as is looked at to classify them."""
 
     def __init__(self, status: int, error: Error) -> None:
-        phrases = {known.value: known.phrase for known in http.HTTPStatus}
+        super().__init__(error.message or responses.get(status, "Overloaded"))
         self.status_code = status
-        self.message = error.message or phrases.get(status, "Overloaded")
-        wait = error.retry_after
-        self.litellm_response_headers = {} if wait is None else {"retry-after": str(wait)}
-        super().__init__(self.message)
+        self.litellm_response_headers = {"retry-after": error.retry_after}
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,9 +201,7 @@ class ScriptedProvider:
         health.forget()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         made = default._default
         backend, default._default = self._before
         backends.use(backend)
@@ -240,9 +233,8 @@ class ScriptedProvider:
         why = self.lacks(target, request)
         return None if why is None else Obstacle(Kind.UNSUPPORTED, why)
 
-    def lacks(self, target: Target, request: Request) -> str | None:
-        """What the request needs and the catalog says that the model has not."""
-        return denied(target, request)
+    lacks = staticmethod(denied)
+    price = staticmethod(own_price)
 
     def able(self, target: Target, ability: str) -> bool:
         """Whether the catalog says that the model can do it."""
@@ -252,49 +244,36 @@ class ScriptedProvider:
         """The catalog's."""
         return target.context_window
 
-    def price(self, target: Target) -> Price | None:
-        """The catalog's."""
-        return own_price(target)
-
     async def send(self, target: Target, request: Request, *, within: float) -> Reply | Failure:
         """Answer as the script says."""
-        entry = self._take(target, request, stream=False)
-        if (late := await _pass(entry.delay, within)) is not None:
-            return late
-        if isinstance(entry, Error):
-            return entry.failure(target)
+        entry = await self._take(target, request, within, stream=False)
+        if isinstance(entry, Failure):
+            return entry
         return _Stream(target, request, entry).whole() if entry.cut_after is None else entry.cut.failure(target)
 
     async def open(
-        self,
-        target: Target,
-        request: Request,
-        *,
-        within: float,
-        thinking: bool = False,  # noqa: ARG002 - as Backend's
+        self, target: Target, request: Request, *, within: float, thinking: bool = False
     ) -> Piece | Reply | Failure:
-        """Begin a stream as the script says. It has no reasoning."""
-        entry = self._take(target, request, stream=True)
-        if (late := await _pass(entry.delay, within)) is not None:
-            return late
-        if isinstance(entry, Error):
-            return entry.failure(target)
+        """Begin a stream as the script says."""
+        del thinking  # there is no reasoning in it
+        entry = await self._take(target, request, within, stream=True)
+        if isinstance(entry, Failure):
+            return entry
         return await _Stream(target, request, entry).next(within - entry.delay)
 
-    def _take(self, target: Target, request: Request, *, stream: bool) -> Answer | Error:
-        sent = SentRequest(
-            target.name, target.litellm_model, copy.deepcopy(request.messages), dict(request.params), stream
-        )
+    async def _take(self, target: Target, request: Request, within: float, *, stream: bool) -> Answer | Failure:
+        messages = copy.deepcopy(request.messages)
         with self._lock:
-            self.requests.append(sent)
+            self.requests.append(SentRequest(target.name, target.litellm_model, messages, dict(request.params), stream))
             names = (target.name, target.litellm_model, target.label, "*")
             name = next((name for name in names if name in self._scripts), None)
             entry = None if name is None else next(self._scripts[name], None)
-            if entry is not None:
-                return entry
-            unexpected = UnexpectedCall(self._why(target, name))
-            self._unexpected.append(unexpected)
-        raise unexpected
+            if entry is None:
+                self._unexpected.append(UnexpectedCall(self._why(target, name)))
+                raise self._unexpected[-1]
+        if (late := await _pass(entry.delay, within)) is not None:
+            return late
+        return entry.failure(target) if isinstance(entry, Error) else entry
 
     def _why(self, target: Target, name: str | None) -> str:
         model = f"{target.name!r} ({target.litellm_model})"
@@ -350,12 +329,8 @@ class _Stream:
     def whole(self) -> Reply:
         """All of it."""
         calls = tuple(self._answer.tool_calls)
-        return Reply(
-            text="".join(self._pieces),
-            usage=self._usage,
-            finish_reason=self._answer.finish_reason or ("tool_calls" if calls else "stop"),
-            tool_calls=calls,
-        )
+        finish_reason = self._answer.finish_reason or ("tool_calls" if calls else "stop")
+        return Reply("".join(self._pieces), self._usage, finish_reason, calls)
 
 
 async def _pass(seconds: float, within: float) -> Failure | None:
@@ -366,9 +341,7 @@ async def _pass(seconds: float, within: float) -> Failure | None:
 
 @contextmanager
 def no_real_calls() -> Iterator[None]:
-    """Have every call that would reach a provider raise `UnexpectedCall`, with a key set or not.
-
-    A `ScriptedProvider` within goes before it.
-    """
+    """Have every call that would reach a provider raise `UnexpectedCall`, with a key set or not. A `ScriptedProvider`
+    within goes before it."""
     with ScriptedProvider():
         yield

@@ -199,7 +199,7 @@ def test_a_child_that_is_forked_while_a_lock_is_held_can_take_it(
     said = run(f"""
         import os, signal, sys, threading, warnings
         from modelrouter.process import event_loops as _loop
-        from modelrouter.process.forks import ProcessLock
+        from modelrouter.process.forks import process_lock
 
         warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
 
@@ -211,7 +211,7 @@ def test_a_child_that_is_forked_while_a_lock_is_held_can_take_it(
                 held.set()
                 forked.wait()
 
-        lock, held, forked = ProcessLock(), threading.Event(), threading.Event()
+        lock, held, forked = process_lock(), threading.Event(), threading.Event()
         holding = threading.Thread(target=hold)
         holding.start()
         held.wait()
@@ -225,6 +225,23 @@ def test_a_child_that_is_forked_while_a_lock_is_held_can_take_it(
         {user}
     """)
     assert said == "0\n"
+
+
+def test_a_child_that_forks_while_it_holds_a_lock_can_give_it_back(run: Callable[[str], str]) -> None:
+    said = run("""
+        import os
+        from modelrouter.process.forks import held_lock, process_lock
+
+        for lock in process_lock(), held_lock():
+            with lock:
+                if (child := os.fork()) == 0:
+                    with lock:
+                        pass
+            if child == 0:
+                os._exit(0)
+            print(os.waitpid(child, 0)[1])
+    """)
+    assert said == "0\n0\n"
 
 
 # Loops that end

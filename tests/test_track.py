@@ -6,7 +6,8 @@ import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from decimal import Decimal
+from decimal import Context, Decimal, localcontext
+from pathlib import Path
 
 import pytest
 from conftest import WriteCatalog
@@ -15,8 +16,10 @@ from servers import Fault, Gate, Hang, Reply, ScriptedServer
 
 from modelrouter import AllModelsFailed, Router, Spent, Usage, track
 from modelrouter.completion import Kind
+from modelrouter.metering.savings import totals
 from modelrouter.metering.track import hear
 from modelrouter.planning.events import CallEnded, FellOver
+from modelrouter.store import DiskStore
 
 CALL = Decimal("0.00002")
 """What the scripted server's usual answer costs: 10 tokens in, 5 out."""
@@ -177,3 +180,25 @@ def test_a_cancelled_call_is_unanswered(router: Router, server: ScriptedServer) 
 
     total = asyncio.run(main())
     assert (total.calls, total.unanswered, total.requests) == (1, 1, 1)
+
+
+def test_sums_of_money_are_exact_whatever_the_applications_decimal_context_is(
+    catalog: WriteCatalog, server: ScriptedServer, keys: str, tmp_path: Path
+) -> None:
+    prices = {"input": 1.234567, "output": 2.345678}
+    models = {name: server.openai(name, price=prices) for name in ("a", "b")}
+    catalog(models, chain=["a", "b"], retries=0)
+    one = (1_001 * Decimal("1.234567") + 77 * Decimal("2.345678")) / 1_000_000
+    for _ in range(2):
+        server.script("a", Reply("", input_tokens=1_001, output_tokens=77))  # which is turned down, and billed
+        server.script("b", Reply("fine", input_tokens=1_001, output_tokens=77))
+    with localcontext(Context(prec=3)), track() as spent:
+        router = Router(registry=CollectorRegistry(), store=(store := DiskStore(tmp_path / "store")))
+        answers = [router.complete("hi"), router.complete("hi", model="b"), router.complete("hi", model="b")]
+        router.close()
+        saved = totals(store.stats().counts)["default"].saved_usd
+        with pytest.raises(AllModelsFailed) as caught:
+            router.complete("ho", model=["a", "missing/x"])
+    assert [answer.cost_usd for answer in answers] == [2 * one, 0, 0]
+    assert (spent.total.cost_usd, spent.total.saved_usd, saved) == (3 * one, 2 * one, 2 * one)
+    assert caught.value.cost_usd == one

@@ -34,8 +34,13 @@ class Wrapped:
         return chunk
 
     def finish(self) -> str | None:
-        known = ("received_finish_reason", "intermittent_finish_reason")
-        return next(filter(None, (getattr(self._wrapper, name, None) for name in known)), None)
+        for name in ("received_finish_reason", "intermittent_finish_reason"):
+            if finish := getattr(self._wrapper, name, None):
+                return str(finish)
+        if hasattr(self._wrapper, "received_finish_reason"):
+            return None
+        # Not as it was: what the last chunk says may be LiteLLM's own word for an answer that broke off.
+        return next((chunk.choices[0].finish_reason for chunk in self._kept[-1:] if chunk.choices), None)
 
     def said(self) -> Iterable[Any]:
         chunks: list[Any] = getattr(self._wrapper, "chunks", self._kept)

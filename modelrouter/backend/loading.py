@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from modelrouter import environment
-from modelrouter.process.forks import HeldLock
+from modelrouter.process.forks import held_lock
 
 from .insides import way
 
@@ -22,7 +22,7 @@ _BEFORE_IMPORT = {
     "LITELLM_MODE": "PRODUCTION",
 }
 
-_lock = HeldLock()  # a child that is forked in the middle of the import could never load LiteLLM
+_lock = held_lock()  # a child that is forked in the middle of the import could never load LiteLLM
 _loaded: bool = False
 _rows: Mapping[str, Mapping[str, Any]] = {}
 

@@ -13,7 +13,7 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from modelrouter import environment
 from modelrouter.catalog.target import Target
@@ -25,6 +25,8 @@ from modelrouter.store.disk import DiskStore
 from modelrouter.store.store import Store
 
 logger = logging.getLogger("modelrouter")
+
+T = TypeVar("T")
 
 VERSION = 1
 """Of keys and of values: what another version has kept is not looked at."""
@@ -150,9 +152,8 @@ class _Kept:
         return self._rebuild(self.body)
 
     @property
-    def body(self) -> dict[str, Any]:
-        body: dict[str, Any] = json.loads(self._text)
-        return body
+    def body(self) -> Any:
+        return json.loads(self._text)
 
 
 def _tool_call(value: Any) -> ToolCall:
@@ -190,10 +191,6 @@ class Found:
     """With a hit."""
 
 
-_MISS = Found("miss")
-_ERROR = Found("error")
-
-
 class Cache:
     """Answers in a store. No failure of the store's is raised; each kind is logged once."""
 
@@ -207,39 +204,33 @@ class Cache:
 
         One from the future, after the clock was set back, is not taken: nobody knows its age.
         """
-        try:
-            value = self.store.get(key)
-            if value is None:
-                return _MISS
-            answer = decode(value, rebuild=self._rebuild)
-        except Exception as error:  # noqa: BLE001 - a store must not fail a call
-            self._log_once(error)
-            return _ERROR
-        return Found("hit", answer) if 0 <= now - answer.stored_at < ttl else _MISS
+        found = self._try(
+            lambda: None if (value := self.store.get(key)) is None else decode(value, rebuild=self._rebuild)
+        )
+        if found is None:
+            return Found("error")
+        (answer,) = found
+        return Found("hit", answer) if answer is not None and 0 <= now - answer.stored_at < ttl else Found("miss")
 
     def write(self, key: str, reply: Reply, cost: Decimal | None, *, ttl: float, module: str, now: float) -> bool:
         """Keep a complete answer for `ttl` seconds; its tag in the store is the module. False: there was an error."""
-        try:
-            self.store.set(key, encode(reply, cost, module=module, now=now), ttl=ttl, tag=module)
-        except Exception as error:  # noqa: BLE001 - a store must not fail a call
-            self._log_once(error)
-            return False
-        return True
+        kept = self._try(lambda: self.store.set(key, encode(reply, cost, module=module, now=now), ttl=ttl, tag=module))
+        return kept is not None
 
     def count(self, changes: Mapping[str, int]) -> bool:
         """Add to the store's counters. False: there was an error."""
-        try:
-            self.store.count(changes)
-        except Exception as error:  # noqa: BLE001 - a store must not fail a call
-            self._log_once(error)
-            return False
-        return True
+        return self._try(lambda: self.store.count(changes)) is not None
 
-    def _log_once(self, error: Exception) -> None:
-        reason, said = type(error).__name__, ""
-        if isinstance(error, StoreError):
+    def _try(self, operation: Callable[[], T]) -> tuple[T] | None:
+        """What it gives, alone in a tuple; None when it fails, which is logged."""
+        try:
+            return (operation(),)
+        except StoreError as error:
             # Only our own messages are known to be without secrets: a server's address may have its password in it.
             reason, said = error.reason, f" {error}"
+        except Exception as error:  # noqa: BLE001 - a store must not fail a call
+            reason, said = type(error).__name__, ""
         if reason not in self._logged:
             self._logged.add(reason)
             logger.warning("cache_failed reason=%s: calls go on without it.%s", reason, said)
+        return None

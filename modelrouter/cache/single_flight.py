@@ -6,12 +6,11 @@ import asyncio
 import os
 import threading
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as Overdue
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from modelrouter.planning.exchange import Failure, Remembered
-from modelrouter.process.forks import ProcessLock
+from modelrouter.process.forks import process_lock
 
 Outcome: TypeAlias = Remembered | Failure | None
 """What a leader brings home for everybody: an answer, its model's failure, or nothing, because it went away itself."""
@@ -29,10 +28,7 @@ class Flight:
 
     def wait(self, within: float) -> Outcome:
         """The outcome, for a synchronous follower. Raises TimeoutError."""
-        try:
-            return self.outcome.result(within)
-        except Overdue:
-            raise TimeoutError from None
+        return self.outcome.result(within)
 
     async def await_(self, within: float) -> Outcome:
         """The outcome, for an asynchronous follower. Raises TimeoutError."""
@@ -45,7 +41,7 @@ class Flights:
     """The flights of a router, by cache key."""
 
     def __init__(self) -> None:
-        self._lock = ProcessLock()
+        self._lock = process_lock()
         self._flights: dict[str, Flight] = {}
 
     def join(self, key: str, *, blocking: bool) -> tuple[Flight, bool]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from datetime import UTC, date, datetime, timedelta
 from types import MappingProxyType
@@ -14,9 +14,8 @@ from .catalog import Catalog
 from .mistakes import check, prefixes_of
 from .names import Names
 from .overrides import Environment, Overrides, read
-from .schema import CacheEntry, CatalogFile
+from .schema import CacheEntry
 from .target import ModuleSettings, Resolved, Target
-from .yaml_lines import Document
 
 _SOON = timedelta(days=30)
 """How long before a model's retirement one is warned."""
@@ -25,13 +24,10 @@ _SOON = timedelta(days=30)
 def load(data: bytes, *, shown: str, environment: Environment | None = None) -> Catalog:
     """The catalog in `data`, in this environment; None: in the process's. `shown` is its path as messages show it.
 
-    Raises:
-        InvalidCatalog: with every problem that the file has.
-        InvalidEnvironment: with all variables that are wrong, or name what is not there.
+    Raises InvalidCatalog with every problem that the file has, and InvalidEnvironment with all variables that are
+    wrong, or name what is not there.
     """
-    file, document = check(data, shown)
-    prefixes = prefixes_of(file)
-    return _Binding(file, document, shown, environment or read(prefixes.values()), prefixes).catalog()
+    return _Binding(data, shown, environment).catalog()
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,20 +46,15 @@ class _Chain:
 class _Binding:
     """One file and one environment, put together."""
 
-    def __init__(
-        self,
-        file: CatalogFile,
-        document: Document,
-        shown: str,
-        environment: Environment,
-        prefixes: Mapping[str, str],
-    ) -> None:
-        self._file, self._document, self._shown, self._environment = file, document, shown, environment
-        self._general = environment.default
-        self._own = {
-            name: environment.modules.get(prefix, Overrides(f"{prefix}_LLM_")) for name, prefix in prefixes.items()
-        }
-        self._names, self._problems = Names.of(file, shown, environment)
+    def __init__(self, data: bytes, shown: str, environment: Environment | None) -> None:
+        self._file, self._document = check(data, shown)
+        self._shown = shown
+        prefixes = prefixes_of(self._file)
+        self._environment = environment or read(prefixes.values())
+        levels = self._environment.modules
+        self._general = self._environment.default
+        self._own = {name: levels.get(prefix, Overrides(f"{prefix}_LLM_")) for name, prefix in prefixes.items()}
+        self._names, self._problems = Names.of(self._file, shown, self._environment)
 
     def catalog(self) -> Catalog:
         fallbacks = self._fallbacks(self._general)
@@ -74,7 +65,7 @@ class _Binding:
             if (chain := self._chain(name, pinned, fallbacks)) is not None
         }
         if self._problems:
-            raise InvalidEnvironment(sorted(set(self._problems), key=lambda problem: problem.where))
+            raise InvalidEnvironment(sorted(dict.fromkeys(self._problems), key=lambda problem: problem.where))
         warnings = (*self._shadowed(pinned, modules), *_retired(modules.values()), *self._environment.warnings)
         return Catalog(self._names, modules, warnings)
 
@@ -184,29 +175,22 @@ class _Binding:
         if not shadowed:
             return
         lines = ", ".join(f"{self._at('modules', name, 'chain')} ({name})" for name in shadowed)
-        alone = [name for name in shadowed if len(modules[name].chain) == 1]
-        if alone:
+        remains = "the only fallbacks that remain are those of LLM_FALLBACKS"
+        if alone := [name for name in shadowed if len(modules[name].chain) == 1]:
             remains = "no fallback remains" + ("" if alone == shadowed else f" for {', '.join(alone)}")
-        else:
-            remains = "the only fallbacks that remain are those of LLM_FALLBACKS"
         yield (
             f"{pinned.source} ({pinned.targets[0].name}) replaces the chains at {lines}: {remains}. "
             f"LLM_FALLBACKS adds fallbacks; without {pinned.source} the file rules."
         )
 
 
-def _retired(modules: Iterable[Resolved]) -> Iterator[str]:
+def _retired(modules: Collection[Resolved]) -> Iterator[str]:
     """A sentence for each model in a chain that its provider no longer serves, or soon will not."""
-    users: dict[str, tuple[Target, list[str]]] = {}
-    for module in modules:
-        for target in module.chain:
-            if target.retired is not None:
-                users.setdefault(target.name, (target, []))[1].append(module.module)
     today = datetime.now(UTC).date()
-    for target, names in users.values():
-        day = date.fromisoformat(target.retired or "")
-        if day > today + _SOON:
+    for target in {target.name: target for module in modules for target in module.chain}.values():
+        if target.retired is None or (day := date.fromisoformat(target.retired)) > today + _SOON:
             continue
+        names = ", ".join(module.module for module in modules if target in module.chain)
         move = f"; move to {target.successor!r}" if target.successor else ""
         when = "was retired on" if day <= today else "will be retired on"
-        yield f"{target.name!r}, in the chain of {', '.join(names)}, {when} {day} by its provider{move}."
+        yield f"{target.name!r}, in the chain of {names}, {when} {day} by its provider{move}."

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
+
+from modelrouter.errors import nearest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -31,6 +32,8 @@ class Provider:
     key_envs: tuple[str, ...] = ()
     """The variables of its one key: the first that is set. Without any it has ways of its own (roles, files), which
     LiteLLM knows."""
+    key_env: str | None = None
+    """The one that the catalog names instead: it is needed wherever the provider is called."""
     on_this_machine: bool = False
     """One's own server: it costs nothing, and one that does not run will not start by itself."""
     start: str | None = None
@@ -148,7 +151,4 @@ def litellm_string(name: str) -> str | None:
 
 def mistyped(provider: str) -> str | None:
     """The provider that was probably meant. LiteLLM knows over a hundred: only what is nearly one of ours counts."""
-    if provider in _KNOWN:
-        return None
-    close = difflib.get_close_matches(provider, BUILT_IN, n=1, cutoff=0.8)
-    return close[0] if close else None
+    return None if provider in _KNOWN else nearest(provider, BUILT_IN, cutoff=0.8)

@@ -5,18 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
 
 from modelrouter import environment
-from modelrouter.errors import (
-    InvalidCatalog,
-    ModelRouterError,
-    Problem,
-)
-from modelrouter.process.forks import ProcessLock
+from modelrouter.errors import InvalidCatalog, ModelRouterError, Problem
+from modelrouter.process.forks import Lock, process_lock
 
 from .binding import load
 from .catalog import Catalog
@@ -45,20 +41,13 @@ class CatalogSource:
             with self.file.open("rb") as file:
                 return file.read(LARGEST + 1)
         except OSError as error:
-            why = (
-                "there is no such file" if isinstance(error, FileNotFoundError) else f"cannot be read: {error.strerror}"
-            )
+            lost = isinstance(error, FileNotFoundError)
+            why = "there is no such file" if lost else f"cannot be read: {error.strerror}"
             raise InvalidCatalog(self.shown, [Problem(self.named_by, why)]) from None
 
     def stamp(self) -> tuple[int, ...]:
-        """Differs after the file was changed: its time in nanoseconds, size and inode; empty when it is not there."""
-        if not isinstance(self.file, Path):  # inside an archive, where nobody edits it
-            return ()
-        try:
-            stat = self.file.stat()
-        except OSError:
-            return ()
-        return stat.st_mtime_ns, stat.st_size, stat.st_ino
+        """Differs after the file was changed; empty inside an archive, where nobody edits it."""
+        return environment.stamp(self.file) if isinstance(self.file, Path) else ()
 
 
 def find(explicit: Path | str | None, configured: Path | None) -> CatalogSource:
@@ -84,40 +73,27 @@ def _at(path: Path, named_by: str) -> CatalogSource:
     return CatalogSource(path.absolute(), str(path), named_by)  # the same file after a change of directory
 
 
+@dataclass(eq=False)
 class LiveCatalog:
-    """The catalog and the environment that belongs to it, reloaded when the file changes.
+    """The catalog and the environment that belongs to it, reloaded when the file changes."""
 
-    `loaded` is called with each new catalog, the first one included; `reloaded` after each edit, with whether it could
-    be used.
-    """
-
-    def __init__(
-        self,
-        path: Path | str | None,
-        environment: Environment | None,
-        *,
-        loaded: Callable[[Catalog], None],
-        reloaded: Callable[[bool], None],
-    ) -> None:
-        self._path = path
-        self._environment = environment
-        self._loaded = loaded
-        self._reloaded = reloaded
-        self._lock = ProcessLock()
-        self._catalog: Catalog | None = None
-        self._look_again = 0.0
+    path: Path | str | None
+    settings: Environment | None
+    loaded: Callable[[Catalog], None]
+    """Called with each new catalog, the first one included."""
+    reloaded: Callable[[bool], None]
+    """Called after each edit, with whether it could be used."""
+    _lock: Lock = field(default_factory=process_lock, init=False)
+    _catalog: Catalog | None = field(default=None, init=False)
+    _look_again: float = field(default=0.0, init=False)
 
     def current(self) -> Catalog:
-        """The last good catalog.
-
-        Raises:
-            InvalidCatalog, InvalidEnvironment: only while there has been no good one yet.
-        """
+        """The last good catalog. Raises InvalidCatalog or InvalidEnvironment while there has been no good one yet."""
         if (catalog := self._catalog) is not None and time.monotonic() < self._look_again:
             return catalog
         with self._lock:
             if (catalog := self._catalog) is None:
-                self._source = find(self._path, environment.config_path())
+                self._source = find(self.path, environment.config_path())
                 self._stamp = self._source.stamp()
                 catalog = self._use(self._read())
             elif time.monotonic() >= self._look_again:
@@ -136,20 +112,20 @@ class LiveCatalog:
             logger.error(  # noqa: TRY400 - a mistake in a file needs its line, not a traceback
                 "catalog_reload_failed path=%s: the last good catalog stays in use. %s", self._source.shown, error
             )
-            self._reloaded(False)
+            self.reloaded(False)
             return catalog
         logger.info("catalog_reloaded path=%s", self._source.shown)
-        self._reloaded(True)
+        self.reloaded(True)
         return self._use(edited)
 
     def _read(self) -> Catalog:
-        return load(self._source.read(), shown=self._source.shown, environment=self._environment)
+        return load(self._source.read(), shown=self._source.shown, environment=self.settings)
 
     def _use(self, catalog: Catalog) -> Catalog:
         known = self._catalog.warnings if self._catalog is not None else ()
         for warning in catalog.warnings:
             if warning not in known:
                 logger.warning("%s", warning)
-        self._loaded(catalog)
+        self.loaded(catalog)
         self._catalog = catalog
         return catalog

@@ -49,12 +49,9 @@ def _misfits(error: ValidationError, document: Document) -> Iterator[tuple[int, 
             continue
         if each["type"] == "extra_forbidden":
             known = keys_at(path[:-1])
-            match = nearest(
-                str(path[-1]), (*known, *(having("litellm") if path[0] == "models" and len(path) == 3 else ()))
-            )
-            if match is None:
-                what = f"unknown key. Known: {', '.join(known)}."
-            else:
+            others = having("litellm") if path[0] == "models" and len(path) == 3 else ()
+            what = f"unknown key. Known: {', '.join(known)}."
+            if match := nearest(str(path[-1]), (*known, *others)):
                 what = f"unknown key. Did you mean {match!r}{'' if match in known else ' in params'}?"
         elif branch is not None and TAGS[str(branch)]:
             what = f"expected {TAGS[str(branch)]}, got {quoted(each['input'])}"

@@ -3,31 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from decimal import Decimal
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from modelrouter.errors import Problem, UnknownModel, UnknownPair
 from modelrouter.redaction import shown as quoted
 
-from .known_providers import BUILT_IN, known, litellm_string, mistyped, of_string
+from .known_providers import BUILT_IN, Provider, known, litellm_string, mistyped, of_string
 from .overrides import Environment
+from .prices import FREE
 from .schema import VARIABLE, CatalogFile, ModelEntry, Prices, ProviderEntry
 from .target import Price, PriceTier, Target
-
-
-@dataclass(frozen=True, slots=True)
-class _Provider:
-    """A provider as the file and the environment have it."""
-
-    name: str
-    api_base: str | None
-    moved: bool
-    """Not called at its own address."""
-    key_env: str | None
-    key_named: bool
-    """The file names the variable of its key."""
-    default_model: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +27,8 @@ class Names:
     """Each with the name of the model, or the LiteLLM string, that it ends in."""
     _strings: Mapping[str, Target]
     """LiteLLM string -> the listed model that is called by it at its provider's address."""
-    _provider: Callable[[str], _Provider] = field(repr=False)
-    _ollama_model: str | None = None
+    _provider: Callable[[str], Provider] = field(repr=False)
+    """A provider as the file and the environment have it; with an ``api_base``, it is not called at its own address."""
 
     @classmethod
     def of(cls, file: CatalogFile, path: str, environment: Environment) -> tuple[Names, list[Problem]]:
@@ -50,50 +36,50 @@ class Names:
         problems: list[Problem] = []
 
         def address(template: str | None, at: str) -> str | None:
+            """The address with its variables filled in."""
             if template is None:
                 return None
-            wrong, url = _address(template, at, environment.values)
-            problems.extend(wrong)
+            variables = [(match[1], environment.values(match[1]) or match[2]) for match in VARIABLE.finditer(template)]
+            unset = [Problem(name, f"is not set, and {at} needs it") for name, value in variables if value is None]
+            problems.extend(unset)
+            filled = dict(variables)
+            # LiteLLM adds a path to it, and a server may answer "//" with a redirect, which turns a POST into a GET.
+            url = VARIABLE.sub(lambda match: filled[match[1]] or "", template).strip().rstrip("/")
+            if not unset and not url.startswith(("http://", "https://")):
+                said = f"expected an address that starts with http:// or https:// for {at}, got {quoted(url)}"
+                problems.append(Problem(variables[0][0] if variables else at, said))
             return url
 
-        def provider(name: str) -> _Provider:
+        def provider(name: str) -> Provider:
             given, row = file.providers.get(name, ProviderEntry()), known(name)
             base = address(given.api_base or row.api_base, f"providers.{name}.api_base")
-            if base is None:
-                base = next(filter(None, map(environment.values, row.moved_by)), None)
-            key_envs = [*filter(environment.values, row.key_envs), *row.key_envs, None]
-            return _Provider(
-                name,
-                base,
-                base is not None,
-                given.api_key_env or key_envs[0],
-                given.api_key_env is not None,
-                given.default_model or row.default_model,
+            return replace(
+                row,
+                api_base=base or next(filter(None, map(environment.values, row.moved_by)), None),
+                key_envs=(*filter(environment.values, row.key_envs), *row.key_envs),
+                key_env=given.api_key_env,
+                default_model=(environment.ollama_model if name == "ollama" else None)
+                or given.default_model
+                or row.default_model,
             )
 
-        providers = {name: provider(name) for name in {*BUILT_IN, *file.providers}}
+        providers = {name: provider(name) for name in {**BUILT_IN, **file.providers}}
 
-        def provider_of(name: str) -> _Provider:
+        def provider_of(name: str) -> Provider:
             return providers.get(name) or provider(name)
 
-        models = {
-            name: _target(
-                name,
-                entry,
-                provider_of(of_string(entry.model).name),
-                address(entry.api_base, f"models.{name}.api_base"),
-            )
-            for name, entry in file.models.items()
-        }
+        models: dict[str, Target] = {}
         strings: dict[str, Target] = {}
         for name, entry in file.models.items():
-            if entry.api_base is None:  # a string names the provider, never somebody's server of the same interface
+            base = address(entry.api_base, f"models.{name}.api_base")
+            models[name] = _target(name, entry, provider_of(of_string(entry.model).name), base)
+            if base is None:  # a string names the provider, never somebody's server of the same interface
                 strings.setdefault(entry.model, models[name])
-        aliases = {name: _end(name, file.aliases) for name in file.aliases}
-        names = cls(
-            path, MappingProxyType(models), MappingProxyType(aliases), strings, provider_of, environment.ollama_model
-        )
-        return names, problems
+        aliases = dict(file.aliases)
+        for alias in file.aliases:
+            while (end := aliases[alias]) in aliases:  # `check` has made sure that there is an end
+                aliases[alias] = aliases[end]
+        return cls(path, MappingProxyType(models), MappingProxyType(aliases), strings, provider_of), problems
 
     def find(self, name: str) -> Target | None:
         """The model that a chain or ``model=`` means by `name`: a model, an alias, or any LiteLLM string."""
@@ -107,12 +93,11 @@ class Names:
 
     def get(self, name: str) -> Target:
         """As `find`. Raises UnknownModel."""
-        target = self.find(name)
-        if target is None:
-            provider = name.partition("/")[0]
-            meant = mistyped(provider) if "/" in name else None
-            raise self._unknown(name, f"There is no provider {provider!r}. Did you mean {meant!r}?" if meant else None)
-        return target
+        if (target := self.find(name)) is not None:
+            return target
+        provider = name.partition("/")[0]
+        meant = mistyped(provider) if "/" in name else None
+        raise self._unknown(name, f"There is no provider {provider!r}. Did you mean {meant!r}?" if meant else None)
 
     def pair(self, provider: str | None, model: str | None, *, near: str | None = None) -> Target:
         """What a provider and a model name together, or either alone.
@@ -121,35 +106,32 @@ class Names:
         Raises UnknownModel.
         """
         if provider is None:
-            target = self.find(model or "")
-            if target is not None:
+            if (target := self.find(model or "")) is not None:
                 return target
             if near is None:
                 raise self._unknown(model or "", "Name a model or an alias of the catalog, or its provider as well.")
             provider = near
         provider = known(provider.lower()).name
-        meant = mistyped(provider)
-        if meant:
+        if meant := mistyped(provider):
             raise UnknownPair(provider, self.path, f"no provider {provider!r}. Did you mean {meant!r}?")
         found = self._provider(provider)
-        if model is None:
-            model = (self._ollama_model if provider == "ollama" else None) or found.default_model
+        model = model or found.default_model
         if model is None:
             why = f"provider {provider!r} has no default model: name a model too, or give it one in {self.path}."
             raise UnknownPair(provider, self.path, why)
         return self._of_provider(found, model)
 
-    def _of_provider(self, provider: _Provider, model: str) -> Target:
+    def _of_provider(self, provider: Provider, model: str) -> Target:
         """`model` as a name for one of the provider's models; any name will do, listed or not."""
         named = self.models.get(self.aliases.get(model, model))
         if named is not None and named.provider == provider.name:
             return named
-        row = known(provider.name)
-        string = f"{row.string}/{model.removeprefix(f'{row.string}/').removeprefix(f'{row.name}/')}"
+        start = f"{provider.string}/"
+        string = start + model.removeprefix(start).removeprefix(f"{provider.name}/")
         if string in self._strings:
             return self._strings[string]
         other = named or self._strings.get(model)
-        if other is not None and row.key_envs and not provider.moved:
+        if other is not None and provider.key_envs and provider.api_base is None:
             # Nobody else's models are there; a gateway (openrouter, azure, a server of one's own) may well have them.
             raise UnknownPair(model, self.path, f"{model!r} is a model of {other.provider}, not of {provider.name}.")
         return self._unlisted(string)
@@ -162,41 +144,21 @@ class Names:
         return UnknownModel(name, self.path, {*self.models, *self.aliases}, hint)
 
 
-def _end(alias: str, aliases: Mapping[str, str]) -> str:
-    while alias in aliases:  # `parse` has made sure that there is an end
-        alias = aliases[alias]
-    return alias
-
-
-def _address(template: str, at: str, values: Callable[[str], str | None]) -> tuple[list[Problem], str]:
-    """The address with its variables filled in, and what is wrong with them."""
-    variables = [(match[1], values(match[1]) or match[2]) for match in VARIABLE.finditer(template)]
-    unset = [Problem(name, f"is not set, and {at} needs it") for name, value in variables if value is None]
-    filled = dict(variables)
-    # LiteLLM adds a path to it, and a server may answer "//" with a redirect, which turns a POST into a GET.
-    url = VARIABLE.sub(lambda match: filled[match[1]] or "", template).strip().rstrip("/")
-    if not unset and not url.startswith(("http://", "https://")):
-        said = f"expected an address that starts with http:// or https:// for {at}, got {quoted(url)}"
-        return [Problem(variables[0][0] if variables else at, said)], url
-    return unset, url
-
-
 def _target(
-    name: str, entry: ModelEntry, provider: _Provider, api_base: str | None = None, *, listed: bool = True
+    name: str, entry: ModelEntry, provider: Provider, api_base: str | None = None, *, listed: bool = True
 ) -> Target:
-    at_home = api_base is None and not provider.moved
-    row = known(provider.name)
-    key_named = entry.api_key_env is not None or provider.key_named
+    api_base = api_base or provider.api_base
+    named = entry.api_key_env or provider.key_env
     return Target(
         name,
         entry.model,
         provider.name,
         listed=listed,
-        api_base=api_base or provider.api_base,
-        own_address=at_home,
-        key_env=entry.api_key_env or provider.key_env,
+        api_base=api_base,
+        own_address=api_base is None,
+        key_env=named or next(iter(provider.key_envs), None),
         # A server of the same interface elsewhere, on this machine perhaps, may well want no key at all.
-        key_required=key_named or (bool(row.key_envs) and at_home),
+        key_required=bool(named or (provider.key_envs and api_base is None)),
         timeout=entry.timeout,
         max_tokens=entry.max_tokens,
         params=MappingProxyType(entry.params or {}),
@@ -205,15 +167,12 @@ def _target(
         retired=entry.retired.isoformat() if entry.retired else None,
         successor=entry.successor,
         supports=MappingProxyType(
-            {**row.abilities, **(entry.supports.model_dump(exclude_none=True) if entry.supports else {})}
+            {**provider.abilities, **(entry.supports.model_dump(exclude_none=True) if entry.supports else {})}
         ),
     )
 
 
 def _price(entry: Prices | str | None) -> Price | None:
-    if entry is None:
-        return None
-    if isinstance(entry, str):
-        return Price(Decimal(0), Decimal(0))
-    above = PriceTier(**dict(entry.above)) if entry.above else None
-    return Price(entry.input, entry.output, entry.cache_read, entry.cache_write, above)
+    if not isinstance(entry, Prices):
+        return FREE if entry else None
+    return Price(**dict(entry) | {"above": PriceTier(**dict(entry.above)) if entry.above else None})

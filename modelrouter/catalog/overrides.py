@@ -15,7 +15,8 @@ from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource
 from modelrouter import environment
 from modelrouter.errors import InvalidEnvironment, Problem, nearest
 
-from .target import LONGEST, nothing
+from .schema import Seconds, Temperature, Tokens
+from .target import nothing
 from .wording import what_is_wrong
 
 
@@ -44,8 +45,7 @@ class Environment:
     cache_enabled: bool | None = None
     cache_ttl: float | None = None
     values: Callable[[str], str | None] = field(default=lambda _: None, repr=False)
-    """Any variable by its name, the process's before .env's; empty is ``None``. For ``${VAR:-default}`` in the
-    catalog."""
+    """Any variable by its name, as `environment.value`. For ``${VAR:-default}`` in the catalog."""
     warnings: tuple[str, ...] = ()
 
 
@@ -57,22 +57,17 @@ def _split(value: object) -> object:
 _Word = Annotated[str, Field(pattern=r"^\S+$")]
 """No comment that somebody's reader of .env files has left behind the value."""
 
-
-_Seconds = Annotated[float, Field(gt=0, le=LONGEST, allow_inf_nan=False)]
-
-
 _LEVEL: Mapping[str, Any] = {
     "PROVIDER": _Word,
     "MODEL": _Word,
     "FALLBACKS": Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)],
-    "MAX_TOKENS": Annotated[int, Field(gt=0)],
-    "TEMPERATURE": Annotated[float, Field(ge=0, allow_inf_nan=False)],
-    "TIMEOUT": _Seconds,
+    "MAX_TOKENS": Tokens,
+    "TEMPERATURE": Temperature,
+    "TIMEOUT": Seconds,
 }
 """What follows ``LLM_`` and ``ANALYZER_LLM_``."""
 
-
-_GENERAL: Mapping[str, Any] = {"OLLAMA_MODEL": _Word, "CACHE_ENABLED": bool, "CACHE_TTL": _Seconds}
+_GENERAL: Mapping[str, Any] = {"OLLAMA_MODEL": _Word, "CACHE_ENABLED": bool, "CACHE_TTL": Seconds}
 
 
 class _Settings(BaseSettings):
@@ -108,9 +103,8 @@ def read(prefixes: Collection[str]) -> Environment:
             **{name: value for name, value in environment.dotenv().items() if name in names}
         )
     except ValidationError as error:
-        raise InvalidEnvironment(
-            [Problem(str(each["loc"][0]), what_is_wrong(each)) for each in error.errors()]
-        ) from None
+        problems = [Problem(str(each["loc"][0]), what_is_wrong(each)) for each in error.errors()]
+        raise InvalidEnvironment(problems) from None
     values = dict(zip(names, found.model_dump().values(), strict=True))
 
     def level(start: str) -> Overrides:

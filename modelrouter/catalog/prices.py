@@ -6,6 +6,7 @@ LiteLLM's own ``completion_cost`` is not asked, because it prices the name that 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import fields
 from decimal import Decimal, localcontext
 
 from modelrouter.completion import EXACT, Usage
@@ -41,8 +42,8 @@ def cost(usage: Usage | None, price: Price | None) -> Decimal | None:
     with localcontext(EXACT):
         millionths = (
             (prompt - read - write) * tier.input
-            + read * _or(tier.cache_read, tier.input)
-            + write * _or(tier.cache_write, tier.input)
+            + read * (tier.input if tier.cache_read is None else tier.cache_read)
+            + write * (tier.input if tier.cache_write is None else tier.cache_write)
             + max(0, usage.output_tokens) * tier.output
         )
         return millionths.scaleb(-6)
@@ -50,18 +51,17 @@ def cost(usage: Usage | None, price: Price | None) -> Decimal | None:
 
 def most(price: Price, input_tokens: int, output_tokens: int) -> Decimal:
     """The highest price, in US dollars, of one call with a prompt and an answer of up to so many tokens."""
-    above = price.above
+    sizes: list[tuple[Price | PriceTier, int]] = [(price, input_tokens)]
+    if price.above is not None and input_tokens > price.above.tokens:
+        sizes = [(price, price.above.tokens), (price.above, input_tokens)]
     with localcontext(EXACT):
-        dearest = _most_of(price, input_tokens if above is None else min(input_tokens, above.tokens), output_tokens)
-        if above is not None and input_tokens > above.tokens:
-            dearest = max(dearest, _most_of(above, input_tokens, output_tokens))
-        return dearest.scaleb(-6)
-
-
-def _most_of(tier: Price | PriceTier, input_tokens: int, output_tokens: int) -> Decimal:
-    # To write to the provider's cache may cost more than plain input does.
-    dearest = max(tier.input, _or(tier.cache_read, tier.input), _or(tier.cache_write, tier.input))
-    return input_tokens * dearest + output_tokens * tier.output
+        millionths = (
+            # To write to the provider's cache may cost more than plain input does.
+            size * max(tier.input, tier.cache_read or tier.input, tier.cache_write or tier.input)
+            + output_tokens * tier.output
+            for tier, size in sizes
+        )
+        return max(millionths).scaleb(-6)
 
 
 def differences(ours: Price, theirs: Price) -> dict[str, tuple[Decimal | None, Decimal | None]]:
@@ -75,21 +75,13 @@ def differences(ours: Price, theirs: Price) -> dict[str, tuple[Decimal | None, D
     return {name: (mine.get(name), others.get(name)) for name in names if mine.get(name) != others.get(name)}
 
 
-def _flat(price: Price) -> Iterator[tuple[str, Decimal]]:
-    tiers: tuple[tuple[str, Price | PriceTier | None], ...] = (("", price), ("above.", price.above))
-    for prefix, tier in tiers:
-        if tier is None:
-            continue
-        if isinstance(tier, PriceTier):
-            yield f"{prefix}tokens", Decimal(tier.tokens)
-        yield f"{prefix}input", tier.input
-        yield f"{prefix}output", tier.output
-        yield f"{prefix}cache_read", _or(tier.cache_read, tier.input)
-        yield f"{prefix}cache_write", _or(tier.cache_write, tier.input)
-
-
-def _or(price: Decimal | None, otherwise: Decimal) -> Decimal:
-    return otherwise if price is None else price
+def _flat(tier: Price | PriceTier, prefix: str = "") -> Iterator[tuple[str, Decimal]]:
+    for each in fields(tier):
+        value = getattr(tier, each.name)
+        if each.name != "above":
+            yield prefix + each.name, Decimal(tier.input if value is None else value)
+        elif value is not None:
+            yield from _flat(value, "above.")
 
 
 def own_price(target: Target) -> Price | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from datetime import date
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -80,6 +81,7 @@ Money = Annotated[
 ]
 Seconds = Annotated[float, Field(gt=0, le=LONGEST, allow_inf_nan=False)]
 Tokens = Annotated[int, Field(gt=0)]
+Temperature = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Name = Annotated[str, Field(pattern=r"^[^\s,]+$")]
 Variable = Annotated[str, AfterValidator(_variable)]
 Address = Annotated[str, AfterValidator(_address)]
@@ -209,7 +211,7 @@ class ModuleEntry(_Entry):
     """What its variables begin with, before _LLM_; left out: its name in capitals."""
     max_tokens: Tokens | None = None
     """The most tokens of an answer. null: the model's own limit, whatever default says."""
-    temperature: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
+    temperature: Temperature | None = None
     """0: always the likeliest word. null: the model's own, whatever default says."""
     timeout: Seconds | None = None
     """Seconds for one attempt."""
@@ -236,29 +238,22 @@ class CatalogFile(_Entry):
     """The parts of the application; default is for calls that name none, and what the others inherit from."""
 
 
+_ENTRIES: Mapping[tuple[str | int, ...], type[BaseModel]] = {
+    (): CatalogFile,
+    ("providers", "*"): ProviderEntry,
+    ("models", "*"): ModelEntry,
+    ("models", "*", "price"): Prices,
+    ("models", "*", "price", "above"): TierEntry,
+    ("models", "*", "supports"): SupportsEntry,
+    ("modules", "*"): ModuleEntry,
+    ("modules", "*", "cache"): CacheEntry,
+}
+
+
 def keys_at(path: tuple[str | int, ...]) -> tuple[str, ...]:
     """The keys that the file may have at `path`; none where any will do."""
-    entry: type[BaseModel]
-    match path:
-        case ():
-            entry = CatalogFile
-        case ("providers", _):
-            entry = ProviderEntry
-        case ("models", _):
-            entry = ModelEntry
-        case ("models", _, "price"):
-            entry = Prices
-        case ("models", _, "price", "above"):
-            entry = TierEntry
-        case ("models", _, "supports"):
-            entry = SupportsEntry
-        case ("modules", _):
-            entry = ModuleEntry
-        case ("modules", _, "cache"):
-            entry = CacheEntry
-        case _:
-            return ()
-    return tuple(entry.model_fields)
+    entry = _ENTRIES.get((*path[:1], *("*" for _ in path[1:2]), *path[2:]))
+    return tuple(entry.model_fields) if entry else ()
 
 
 def json_schema() -> str:

@@ -55,22 +55,19 @@ def read(data: bytes) -> Document:
     """Reads one YAML document. Raises nothing: whatever is wrong is in ``problems``."""
     if len(data) > LARGEST:
         return _unreadable(1, f"the file has {len(data):,} bytes; at most {LARGEST:,} are read")
+    reader = _Reader()
     try:
         _check_depth(data)
         root = yaml.compose(data, Loader=_LOADER)
+        if root is None:
+            return _unreadable(1, "the file is empty")
+        value = reader.value(root, ())
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         said = ", ".join(filter(None, [error.context, error.problem]))
         return _unreadable(mark.line + 1 if mark else 1, f"not valid YAML: {said}")
     except (yaml.YAMLError, UnicodeDecodeError):  # the reader's own: bytes that are no text
         return _unreadable(1, "this is not a text file in UTF-8")
-    except _TooMuchError as error:
-        return _unreadable(*error.args)
-    if root is None:
-        return _unreadable(1, "the file is empty")
-    reader = _Reader()
-    try:
-        value = reader.value(root, ())
     except _TooMuchError as error:
         return _unreadable(*error.args)
     return Document(value, reader.lines, reader.problems, reader.unread)
@@ -150,9 +147,7 @@ class _Reader:
         entries: dict[str, Any] = {}
         inherited = [value for key, value in node.value if key.tag == _MERGE]
         sources = [each for value in inherited for each in (value.value if value.tag == _SEQUENCE else [value])]
-        for source in reversed(
-            sources
-        ):  # `<<: *anchor` is below the mapping's own keys, its first source above the next
+        for source in reversed(sources):  # they are below the mapping's own keys, the first above the next
             merged = self.value(source, path)
             if isinstance(merged, dict):
                 entries |= merged

@@ -22,7 +22,7 @@ import typer
 from modelrouter.errors import CallFailed, InvalidCatalog, InvalidEnvironment, ModelRouterError
 
 from . import cache as _cache_command
-from .screen import Screen, attempt_lines, summary
+from .screen import Json, Screen, attempt_lines, summary
 
 if TYPE_CHECKING:
     from modelrouter.router.router import Router
@@ -68,7 +68,6 @@ _Config = Annotated[
     ),
 ]
 """Taken before the command's name and behind it."""
-_Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
 
 
 def _print_version(wanted: bool) -> None:
@@ -129,7 +128,7 @@ def ask(
     ] = None,
     system: Annotated[str | None, typer.Option("--system", "-s", metavar="TEXT", help="The system message.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the answer, and errors; nothing else.")] = False,
-    as_json: _Json = False,
+    as_json: Json = False,
     _: _Config = None,
 ) -> None:
     """Ask a module's models in order until one answers.
@@ -146,12 +145,12 @@ def ask(
     When no key is set for any of the models, no Ollama answers and you named no model, the small model on this
     machine answers, and says so.
     """
-    from .asking import Asker
+    from . import asking
 
     state: _State = context.obj
     question = _stdin() if prompt is None or prompt == "-" else prompt
     with state.router(logging.ERROR if quiet else logging.INFO) as router:
-        answer = Asker(state.screen, router).ask(question, module=module, model=model or None, system=system)
+        answer = asking.ask(state.screen, router, question, module=module, model=model or None, system=system)
     if as_json:
         state.screen.document(answer)
     else:
@@ -195,7 +194,7 @@ def demo(
 
 
 @app.command()
-def models(context: typer.Context, as_json: _Json = False, _: _Config = None) -> None:
+def models(context: typer.Context, as_json: Json = False, _: _Config = None) -> None:
     """List the catalog's models and their prices.
 
     Prices are US dollars per million tokens; '+' means that a long prompt costs more, and "LiteLLM's list" that the
@@ -205,15 +204,14 @@ def models(context: typer.Context, as_json: _Json = False, _: _Config = None) ->
 
     state: _State = context.obj
     with state.router() as router:
-        catalog = router.catalog
-    _listings.models(state.screen, catalog, as_json=as_json)
+        _listings.models(state.screen, router.catalog, as_json=as_json)
 
 
 @app.command()
 def explain(
     context: typer.Context,
     module: Annotated[str, typer.Argument(metavar="MODULE", help="A module of the catalog.")] = "default",
-    as_json: _Json = False,
+    as_json: Json = False,
     _: _Config = None,
 ) -> None:
     """Show whom a module calls, how, and why.
@@ -230,9 +228,7 @@ def explain(
 
     state: _State = context.obj
     with state.router() as router:
-        catalog = router.catalog
-        resolved = catalog.resolve(module)
-    _listings.chain_of(state.screen, catalog, resolved, as_json=as_json)
+        _listings.chain_of(state.screen, router.catalog, module, as_json=as_json)
 
 
 @app.command()
@@ -245,7 +241,7 @@ def check(
         int | None,
         typer.Option(min=1, metavar="N", help="The highest price is for a prompt of N tokens, not the longest one."),
     ] = None,
-    as_json: _Json = False,
+    as_json: Json = False,
     _: _Config = None,
 ) -> None:
     """Look for problems, and for what a call can cost.
@@ -331,7 +327,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else 1
     except ModelRouterError as error:
-        lines = [f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())]
-        Screen().note("\n".join(lines))
+        Screen().note("\n".join([f"{type(error).__name__}: {error}", *getattr(error, "__notes__", ())]))
         return 1 if isinstance(error, CallFailed) else 2
     return 0

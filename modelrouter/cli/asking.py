@@ -37,42 +37,44 @@ def load(screen: Screen) -> None:
         gc.enable()
 
 
-class Asker:
-    """Asks the router; the model on this machine where, and only where, nothing at all is set up."""
+def ask(
+    screen: Screen, router: Router, prompt: str, *, module: str | None, model: list[str] | None, system: str | None
+) -> Completion:
+    """The answer; the small model's where, and only where, nothing at all is set up. Raises what `Router.complete`
+    does."""
+    request_from(Arguments(prompt, system=system))  # a mistake is told before LiteLLM takes its time
+    if not all(map(missing_key, router.catalog.resolve(module, model).chain)):
+        load(screen)
+    try:
+        with screen.busy("Waiting for the answer"):
+            return router.complete(prompt, module=module, model=model, system=system)
+    except AllModelsFailed as error:
+        if model is not None:
+            raise
+        small = small_model(screen, router.catalog, error, module)
+    load(screen)
+    with screen.busy("The small model on this machine is writing"):
+        return router.complete(prompt, module=module, model=small, system=system, **PATIENCE)
 
-    def __init__(self, screen: Screen, router: Router) -> None:
-        self._screen = screen
-        self._router = router
 
-    def ask(
-        self, prompt: str, *, module: str | None = None, model: list[str] | None = None, system: str | None = None
-    ) -> Completion:
-        """The answer. Raises what `Router.complete` does."""
-        request_from(Arguments(prompt, system=system))  # a mistake is told before LiteLLM takes its time
-        if not all(map(missing_key, self._router.catalog.resolve(module, model).chain)):
-            load(self._screen)
-        try:
-            with self._screen.busy("Waiting for the answer"):
-                return self._router.complete(prompt, module=module, model=model, system=system)
-        except AllModelsFailed as error:
-            if model is not None:
-                raise
-            small = self.small_model(error, module=module)
-        load(self._screen)
-        with self._screen.busy("The small model on this machine is writing"):
-            return self._router.complete(prompt, module=module, model=small, system=system, **PATIENCE)
-
-    def small_model(self, error: AllModelsFailed, *, module: str | None = None) -> str:
-        """The name of the model on this machine, when nothing else is set up; a note says so. Else raises `error`."""
-        catalog = self._router.catalog
-        resolved = catalog.resolve(module)
-        if not _nothing_is_set_up(catalog, resolved, error):
-            raise error
-        if (missing := embedded.present(gguf=environment.gguf())) is not None:
-            error.add_note(f"With no key and no Ollama, a small model could answer, but {missing}")
-            raise error
-        self._screen.note(_better(resolved))
-        return _embedded_name(catalog)
+def small_model(screen: Screen, catalog: Catalog, error: AllModelsFailed, module: str | None) -> str:
+    """The name of the model on this machine, when nothing else is set up; a note says so, and what to set for a better
+    one. Else raises `error`."""
+    resolved = catalog.resolve(module)
+    if not _nothing_is_set_up(catalog, resolved, error):
+        raise error
+    if (missing := embedded.present(gguf=environment.gguf())) is not None:
+        error.add_note(f"With no key and no Ollama, a small model could answer, but {missing}")
+        raise error
+    keys = sorted({variable for target in resolved.chain if (variable := missing_key(target))})
+    ways = [f"set {' or '.join(keys)} (.env is read)"] if keys else []
+    starts = {row.start: row.name for target in resolved.chain if (row := known(target.provider)).start}
+    ways += [f"start {name.capitalize()} ({command!r})" for command, name in starts.items()]
+    screen.note(
+        "No key is set and no Ollama answers, so the small model on this machine does. "
+        f"For a better one {', or '.join(ways)}."
+    )
+    return next((name for name, target in catalog.models.items() if target.provider == "embedded"), "embedded/smollm2")
 
 
 def _nothing_is_set_up(catalog: Catalog, resolved: Resolved, error: AllModelsFailed) -> bool:
@@ -82,20 +84,4 @@ def _nothing_is_set_up(catalog: Catalog, resolved: Resolved, error: AllModelsFai
         attempt.error_kind is Kind.MISSING_KEY
         or (known(attempt.provider).start is not None and attempt.error_kind is Kind.CONNECTION)
         for attempt in error.attempts
-    )
-
-
-def _embedded_name(catalog: Catalog) -> str:
-    return next((name for name, target in catalog.models.items() if target.provider == "embedded"), "embedded/smollm2")
-
-
-def _better(resolved: Resolved) -> str:
-    """One line: that the small model answers, and what to set for a better one."""
-    keys = sorted({variable for target in resolved.chain if (variable := missing_key(target))})
-    ways = [f"set {' or '.join(keys)} (.env is read)"] if keys else []
-    starts = {row.start: row.name for target in resolved.chain if (row := known(target.provider)).start}
-    ways += [f"start {name.capitalize()} ({command!r})" for command, name in starts.items()]
-    return (
-        "No key is set and no Ollama answers, so the small model on this machine does. "
-        f"For a better one {', or '.join(ways)}."
     )

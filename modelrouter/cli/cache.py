@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,11 +13,10 @@ import typer
 
 from modelrouter.errors import nearest
 
-from .screen import Screen, usd
+from .screen import Json, Screen, usd
 
 if TYPE_CHECKING:
     from modelrouter.metering.savings import Totals
-    from modelrouter.store.disk import DiskStore
 
 app = typer.Typer(no_args_is_help=True, help="Show or delete remembered answers.")
 
@@ -30,32 +30,21 @@ def _duration(text: str) -> float:
     return float(found[1]) * _UNITS[found[2]]
 
 
-def _store() -> DiskStore:
-    from modelrouter.cache.cache import default_store
-
-    return default_store()
-
-
 @app.command()
-def stats(
-    context: typer.Context,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")] = False,
-) -> None:
+def stats(context: typer.Context, as_json: Json = False) -> None:
     """Show how many answers are kept, and what they have saved.
 
     Counted are the calls of all processes since the cache was made. A process adds its own every few seconds and when
     it ends. COALESCED are calls that were answered by an identical one in flight; the hit rate has them in it.
     """
+    from modelrouter.cache.cache import default_store
     from modelrouter.metering.savings import Totals, totals
 
     screen: Screen = context.obj.screen
-    store = _store()
-    try:
+    with closing(default_store()) as store:
         kept = store.stats()
         modules = totals(kept.counts)
         entries = {module: store.stats(tag=module).entries for module in modules}
-    finally:
-        store.close()
     total = sum(modules.values(), Totals())
     if as_json:
         screen.document(
@@ -91,9 +80,11 @@ def clear(
       modelrouter cache clear --module scorer
       modelrouter cache clear --older-than 7d --yes
     """
+    from modelrouter.cache.cache import default_store
+
     screen: Screen = context.obj.screen
-    store, age = _store(), older_than or 0.0
-    try:
+    age = older_than or 0.0
+    with closing(default_store()) as store:
         found = store.stats(tag=module, older_than=age)
         if not found.entries:
             screen.note(_nothing(module, found.counts))
@@ -105,8 +96,6 @@ def clear(
         if not yes:
             typer.confirm(f"Delete {what} in {store.directory}?", abort=True, err=True)
         deleted = store.clear(tag=module, older_than=age)
-    finally:
-        store.close()
     screen.note(f"{deleted:,} deleted.")
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cache
 from http.client import HTTPException
-from typing import Literal, TypeAlias
+from typing import Literal
 
 from modelrouter import environment
 from modelrouter.backend.current import current
@@ -78,11 +78,7 @@ class Report:
 def broken(error: InvalidCatalog | InvalidEnvironment) -> Report:
     """The report when there is no catalog to look at, because it or the environment is wrong."""
     path = error.path if isinstance(error, InvalidCatalog) else ""
-    findings = [
-        Finding("error", f"{path} {problem.where}" if path else problem.where, problem.what)
-        for problem in error.problems
-    ]
-    return Report(path, tuple(findings))
+    return Report(path, tuple(Finding("error", f"{path} {each.where}".lstrip(), each.what) for each in error.problems))
 
 
 def check(catalog: Catalog, module: str | None = None, *, prompt_tokens: int | None = None) -> Report:
@@ -115,10 +111,7 @@ def check(catalog: Catalog, module: str | None = None, *, prompt_tokens: int | N
 # -- whether a model can be called
 
 
-Tags: TypeAlias = Callable[[Provider, str], "frozenset[str] | str"]
-
-
-def _unusable(target: Target, tags: Tags) -> str | None:
+def _unusable(target: Target, tags: Callable[[Provider, str], frozenset[str] | str]) -> str | None:
     """What keeps the model from answering, or None."""
     if (variable := missing_key(target)) is not None:
         return f"{variable} is not set"
@@ -154,22 +147,15 @@ def _without_models(chosen: Sequence[Resolved], unusable: Mapping[str, str]) -> 
     """An error for each module that nobody can answer."""
     for resolved in chosen:
         if all(target.name in unusable for target in resolved.chain):
-            why = [f"{target.name}: {unusable[target.name].splitlines()[0]}" for target in resolved.chain]
-            yield Finding(
-                "error", f"module {resolved.module!r}", f"no model of its chain can be called ({'; '.join(why)})"
-            )
+            why = "; ".join(f"{target.name}: {unusable[target.name].splitlines()[0]}" for target in resolved.chain)
+            yield Finding("error", f"module {resolved.module!r}", f"no model of its chain can be called ({why})")
 
 
 def _without_an_answer(chosen: Sequence[Resolved], unusable: Mapping[str, str]) -> Iterator[Finding]:
     """A warning for each model that is of no use to modules that have another one."""
+    chains = {resolved.module: {target.name for target in resolved.chain} for resolved in chosen}
     for name, why in unusable.items():
-        modules = [
-            resolved.module
-            for resolved in chosen
-            if any(target.name == name for target in resolved.chain)
-            and any(target.name not in unusable for target in resolved.chain)
-        ]
-        if modules:
+        if modules := [module for module, names in chains.items() if name in names and names - unusable.keys()]:
             yield Finding("warning", f"model {name!r}", f"{why} (in the chain of {', '.join(modules)})")
 
 
@@ -196,27 +182,19 @@ def _number(value: Decimal | None) -> str:
 # -- what a call can come to
 
 
-def timeout(target: Target, limits: ModuleSettings) -> float:
-    """Seconds for one attempt of this model in a module with these settings."""
-    return _call(target, limits).timeout_of(target)
-
-
-def max_tokens(target: Target, limits: ModuleSettings) -> int | None:
-    """Tokens of one answer of this model in a module with these settings; None: no limit is sent."""
-    params = _call(target, limits).request_to(target).params
-    limit = params.get("max_completion_tokens", params.get("max_tokens"))
-    return limit if isinstance(limit, int) else None
-
-
-def _call(target: Target, limits: ModuleSettings) -> Call:
-    """A call that says nothing of its own."""
-    return Call("", (target,), Request(()), limits)
+def limits_of(target: Target, settings: ModuleSettings) -> tuple[float, int | None]:
+    """Of one attempt of this model in a module with these settings: seconds, and tokens of its answer (None: no limit
+    is sent)."""
+    call = Call("", (target,), Request(()), settings)
+    params = call.request_to(target).params
+    tokens = params.get("max_completion_tokens", params.get("max_tokens"))
+    return call.timeout_of(target), tokens if isinstance(tokens, int) else None
 
 
 def _module(resolved: Resolved, unusable: Mapping[str, str], prompt_tokens: int | None) -> ModuleReport:
     limits = resolved.settings
     tries = 1 + limits.retries
-    attempts_s = sum(tries * timeout(t, limits) + limits.retries * LONGEST_WAIT for t in resolved.chain)
+    attempts_s = sum(tries * limits_of(t, limits)[0] + limits.retries * LONGEST_WAIT for t in resolved.chain)
     highest, unknown = _highest(resolved, prompt_tokens)
     return ModuleReport(
         module=resolved.module,
@@ -247,7 +225,7 @@ def _highest(resolved: Resolved, prompt_tokens: int | None) -> tuple[Decimal | N
             continue
         window = current().context_window(target)
         size = min((n for n in (prompt_tokens, window) if n is not None), default=None)
-        answer = max_tokens(target, resolved.settings) or window
+        answer = limits_of(target, resolved.settings)[1] or window
         if size is None or answer is None:
             return None, f"{target.name} has no known context window; give --prompt-tokens"
         bills.append(prices.most(price, size, answer))

@@ -21,7 +21,7 @@ from modelrouter.errors import AllModelsFailed, ModelRouterError
 from modelrouter.metering.track import Spent, Tracker, track
 from modelrouter.router.router import Router
 
-from .asking import PATIENCE, Asker, load
+from .asking import PATIENCE, load, small_model
 from .screen import Screen, usd
 
 RECRUITER = "Maria Lindqvist"
@@ -93,8 +93,7 @@ def run(screen: Screen, router: Router) -> bool:
         try:
             done = _work(screen)
         except AllModelsFailed as error:
-            small = Asker(screen, router).small_model(error, module="analyzer")
-            done = _work(screen, model=small, **SMALL)
+            done = _work(screen, model=small_model(screen, router.catalog, error, "analyzer"), **SMALL)
     except AdapterParseError as error:
         screen.note(f"A model answered, but not in the form that was asked for:\n{error}")
         return False
@@ -125,24 +124,24 @@ def _ours(error: BaseException) -> BaseException:
 # -- while it works
 
 
+@dataclass(eq=False)
 class _Watch(BaseCallback):  # type: ignore[misc]
     """Shows on a terminal which stage is at work, and keeps how long each took."""
 
-    def __init__(self, stage: str, progress: Progress, task: TaskID, seconds: dict[str, float]) -> None:
-        self._stage = stage
-        self._progress = progress
-        self._task = task
-        self._seconds = seconds
-        self._began = 0.0
+    stage: str
+    progress: Progress
+    task: TaskID
+    seconds: dict[str, float]
+    began: float = 0.0
 
     def on_module_start(self, call_id: str, instance: Any, inputs: Any) -> None:  # noqa: ARG002 - DSPy's names
-        self._began = time.monotonic()
-        self._progress.start_task(self._task)
+        self.began = time.monotonic()
+        self.progress.start_task(self.task)
 
     def on_module_end(self, call_id: str, outputs: Any, exception: Exception | None = None) -> None:  # noqa: ARG002
-        self._seconds[self._stage] = time.monotonic() - self._began
+        self.seconds[self.stage] = time.monotonic() - self.began
         if exception is None:
-            self._progress.update(self._task, total=1, completed=1)
+            self.progress.update(self.task, total=1, completed=1)
 
 
 @contextmanager
@@ -166,7 +165,10 @@ def _show(screen: Screen, done: _Run) -> None:
         "scorer": f"{fit.score} of 100: {fit.verdict}\n{fit.reason.strip()}",
         "response_generator": reply.text.strip(),
     }
-    models = {stage: _models(done.spent, stage) for stage in STAGES}
+    lines = done.spent.by_module_and_model.items()
+    models = {
+        stage: ", ".join(model for (module, model), line in lines if module == stage and line.calls) for stage in STAGES
+    }
     for stage, text in sections.items():
         screen.say(f"--- {stage}, answered by {models[stage]}\n{text}\n")
     by_module, total = done.spent.by_module, done.spent.total
@@ -175,11 +177,6 @@ def _show(screen: Screen, done: _Run) -> None:
     headings = ("STAGE", "MODEL", "FALLBACKS", "LATENCY", "TOKENS IN", "OUT", "COST")
     screen.table(headings, rows, right=headings[2:])
     screen.say(f"\n{_compared(total)}")
-
-
-def _models(spent: Tracker, stage: str) -> str:
-    lines = spent.by_module_and_model.items()
-    return ", ".join(model for (module, model), line in lines if module == stage and line.calls)
 
 
 def _numbers(spent: Spent, seconds: float) -> tuple[str, ...]:

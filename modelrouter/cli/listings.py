@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
+from dataclasses import asdict, replace
 from typing import Any
 
 from modelrouter.catalog.catalog import Catalog
 from modelrouter.catalog.known_providers import known
 from modelrouter.catalog.prices import own_price
-from modelrouter.catalog.target import Resolved, Target
+from modelrouter.catalog.target import Target
 from modelrouter.environment import secret
 from modelrouter.redaction import shown_address
 
-from .check import Report, max_tokens, timeout
+from .check import Report, limits_of
 from .screen import Screen, per_million, seconds, usd
 
 
@@ -36,39 +36,27 @@ def models(screen: Screen, catalog: Catalog, *, as_json: bool) -> None:
         )
         for name, target in catalog.models.items()
     ]
-    headings = ("NAME", "LITELLM", "IN / OUT PER M", "CONTEXT", "RETIRED", "ALIASES")
-    screen.table(headings, rows, right=("CONTEXT",))
+    screen.table(("NAME", "LITELLM", "IN / OUT PER M", "CONTEXT", "RETIRED", "ALIASES"), rows, right=("CONTEXT",))
 
 
-def chain_of(screen: Screen, catalog: Catalog, resolved: Resolved, *, as_json: bool) -> None:
+def chain_of(screen: Screen, catalog: Catalog, module: str, *, as_json: bool) -> None:
     """Every value in effect for a module, and where it comes from."""
-    limits = resolved.settings
-    settings: dict[str, Any] = {"chain": [target.name for target in resolved.chain]}
-    settings |= {field.name: getattr(limits, field.name) for field in fields(limits)}
-    sources = {name: resolved.sources.get(name, "built in") for name in settings}
+    resolved = catalog.resolve(module)
+    values = {"chain": [target.name for target in resolved.chain], **asdict(resolved.settings)}
+    sources = {name: resolved.sources.get(name, "built in") for name in values}
+    chain = [(target, *limits_of(target, resolved.settings)) for target in resolved.chain]
     if as_json:
-        chain = [
+        records = [
             _facts(target)
-            | {
-                "key": target.key_env
-                and {
-                    "variable": target.key_env,
-                    "set": secret(target.key_env) is not None,
-                    "required": target.key_required,
-                },
-                "api_base": shown_address(target.api_base),
-                "timeout": timeout(target, limits),
-                "max_tokens": max_tokens(target, limits),
-                "params": target.params,
-            }
-            for target in resolved.chain
+            | {"key": _key(target), "api_base": shown_address(target.api_base)}
+            | {"timeout": timeout, "max_tokens": max_tokens, "params": target.params}
+            for target, timeout, max_tokens in chain
         ]
-        values = {name: {"value": value, "source": sources[name]} for name, value in settings.items()}
-        screen.document({"module": resolved.module, "catalog": catalog.path, "settings": values, "chain": chain})
+        settings = {name: {"value": value, "source": sources[name]} for name, value in values.items()}
+        screen.document({"module": resolved.module, "catalog": catalog.path, "settings": settings, "chain": records})
         return
-    screen.table(
-        ("SETTING", "VALUE", "FROM"), [(name, _shown(name, value), sources[name]) for name, value in settings.items()]
-    )
+    lines = [(name, _shown(name, value), sources[name]) for name, value in values.items()]
+    screen.table(("SETTING", "VALUE", "FROM"), lines)
     screen.say("")
     rows = [
         (
@@ -76,19 +64,18 @@ def chain_of(screen: Screen, catalog: Catalog, resolved: Resolved, *, as_json: b
             target.name,
             target.litellm_model,
             target.provider,
-            _key(target),
+            _key_shown(target),
             shown_address(target.api_base) or "the provider's",
             per_million(own_price(target)),
-            seconds(timeout(target, limits)),
-            _shown("max_tokens", max_tokens(target, limits)),
+            seconds(timeout),
+            _shown("max_tokens", max_tokens),
             _retirement(target),
         )
-        for number, target in enumerate(resolved.chain, start=1)
+        for number, (target, timeout, max_tokens) in enumerate(chain, start=1)
     ]
-    headings = (
-        *("#", "MODEL", "LITELLM", "PROVIDER", "KEY", "ADDRESS", "IN / OUT PER M", "TIMEOUT", "MAX_TOKENS"),
-        *(["RETIRED"] if any(target.retired for target in resolved.chain) else []),
-    )
+    headings = ["#", "MODEL", "LITELLM", "PROVIDER", "KEY", "ADDRESS", "IN / OUT PER M", "TIMEOUT", "MAX_TOKENS"]
+    if any(target.retired for target in resolved.chain):
+        headings.append("RETIRED")
     screen.table(headings, [row[: len(headings)] for row in rows])
 
 
@@ -131,18 +118,18 @@ HIGHEST PRICE  of one call: a prompt {prompt} and an answer of max_tokens, bille
 
 
 def _facts(target: Target) -> dict[str, Any]:
-    return {
-        "name": target.name,
-        "litellm_model": target.litellm_model,
-        "provider": target.provider,
-        "price": own_price(target),
-        "context_window": target.context_window,
-        "retired": target.retired,
-        "successor": target.successor,
-    }
+    priced = replace(target, price=own_price(target))
+    names = ("name", "litellm_model", "provider", "price", "context_window", "retired", "successor")
+    return {name: getattr(priced, name) for name in names}
 
 
-def _key(target: Target) -> str:
+def _key(target: Target) -> dict[str, Any] | None:
+    if (name := target.key_env) is None:
+        return None
+    return {"variable": name, "set": secret(name) is not None, "required": target.key_required}
+
+
+def _key_shown(target: Target) -> str:
     if target.key_env is None:
         return "none" if known(target.provider).on_this_machine else "the provider's way"
     missing = "NOT SET" if target.key_required else "not set, not needed"

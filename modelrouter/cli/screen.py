@@ -6,11 +6,12 @@ import dataclasses
 import json
 import logging
 import sys
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from decimal import Decimal
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
@@ -18,6 +19,8 @@ from rich.table import Table
 from modelrouter.catalog.prices import is_free
 from modelrouter.catalog.target import Price
 from modelrouter.completion import Attempt, Completion
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
 
 _ENDLESS = 100_000
 """Columns of a pipe: programs need values whole, however long."""
@@ -41,14 +44,13 @@ class Screen:
 
     def document(self, value: object) -> None:
         """One JSON document on stdout. Money is a string, so that no digit is lost."""
-        self.say(json.dumps(_plain(value), indent=2))
+        self.say(json.dumps(value, indent=2, default=_plain))
 
-    def table(self, headings: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[str] = ()) -> None:
+    def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> None:
         """A table on stdout; the columns in `right` are numbers.
 
         Nothing is ever cut: where the table is too wide, each row becomes a block of lines.
         """
-        rows = list(rows)
         table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
         for heading in headings:
             table.add_column(heading, no_wrap=True, justify="right" if heading in right else "left")
@@ -62,14 +64,9 @@ class Screen:
             lines = (f"{heading:<{wide}}  {value}" for heading, value in zip(headings, row, strict=True) if value)
             self.say("\n".join(lines) + "\n")
 
-    @contextmanager
-    def busy(self, text: str) -> Iterator[None]:
+    def busy(self, text: str) -> AbstractContextManager[object]:
         """Says on a terminal what takes its time, and removes it again."""
-        if not self.err.is_terminal:
-            yield
-            return
-        with self.err.status(text):
-            yield
+        return self.err.status(text) if self.err.is_terminal else nullcontext()
 
     @contextmanager
     def logging(self, level: int) -> Iterator[None]:
@@ -101,18 +98,14 @@ class _Lines(logging.Handler):
             self.handleError(record)
 
 
-def _plain(value: object) -> Any:
-    """`value` in JSON's own types: a record by its public fields, money as a string with every digit."""
+def _plain(value: object) -> object:
+    """What JSON has no type for, in one that it has: a record by its public fields, money with every digit."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         names = [field.name for field in dataclasses.fields(value) if not field.name.startswith("_")]
-        return {name: _plain(getattr(value, name)) for name in names}
+        return {name: getattr(value, name) for name in names}
     if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(inner) for inner in value]
-    if isinstance(value, Decimal):
-        return format(value, "f")
-    return value if value is None or isinstance(value, (bool, int, float)) else str(value)
+        return dict(value)
+    return format(value, "f") if isinstance(value, Decimal) else str(value)
 
 
 # -- values, for people
@@ -155,11 +148,10 @@ def summary(answer: Completion) -> str:
     usage = answer.usage
     tokens = f"{usage.input_tokens:,} tokens in, {usage.output_tokens:,} out" if counted else "tokens unknown"
     name = answer.model if answer.model == answer.litellm_model else f"{answer.model} ({answer.litellm_model})"
-    before = len(_before(answer.attempts))
     parts = [tokens, f"{answer.latency_s:.1f} s", f"cost {usd(answer.cost_usd)}"]
     if answer.cached:
         parts.append("cached")
-    if before:
+    if before := len(_before(answer.attempts)):
         parts.append(f"after {before} failed or skipped:")
     return f"{name}: {', '.join(parts)}"
 

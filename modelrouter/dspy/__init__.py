@@ -73,11 +73,10 @@ def configure_dspy(
     from modelrouter.router.default import get_router
     from modelrouter.router.performer import announce
 
-    catalog = get_router().catalog
-    pinned = catalog.provider_model(provider_type, model_name) if provider_type or model_name else None
+    pinned = get_router().catalog.provider_model(provider_type, model_name) if provider_type or model_name else None
     lm = get_lm(module, model=pinned)
     dspy.configure(lm=lm)
-    primary = catalog.resolve(module, pinned).chain[0]
+    primary = lm.engine.primary
     announce(primary)
     logger.info("dspy_configured_successfully provider=%s model=%s", primary.provider, primary.label)
     return lm

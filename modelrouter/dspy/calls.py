@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -20,8 +19,6 @@ class Call:
     arguments: dict[str, Any] = field(default_factory=dict)
     """The router's, beside the messages."""
     rollout: Any = None
-    beside: Mapping[str, Any] = field(default_factory=dict)
-    """Those of the arguments of which DSPy does not know."""
     candidate: int = 0
     """Of ``n``: DSPy asks once for each, with the same request."""
     answers: list[Completion] = field(default_factory=list)

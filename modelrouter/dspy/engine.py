@@ -11,12 +11,11 @@ from typing import Any
 
 from dspy import lm15
 
-from modelrouter.backend import current as backends
 from modelrouter.catalog.target import Target
 from modelrouter.planning.arguments import Arguments
 from modelrouter.planning.drivers import adrive, drive
 from modelrouter.planning.effects import Plan
-from modelrouter.planning.exchange import Request, Thinking
+from modelrouter.planning.exchange import Thinking
 from modelrouter.router.default import get_router
 from modelrouter.router.performer import Performer
 from modelrouter.router.streams import AsyncStream, Stream
@@ -24,14 +23,6 @@ from modelrouter.router.streams import AsyncStream, Stream
 from .calls import Call, current
 from .failures import as_dspy_knows_it, silent
 from .translation import asked, event_of, response_of, rest_of
-
-
-def takes(target: Target, response_format: Mapping[str, Any]) -> bool:
-    """Whether a model can be asked for this form of answer."""
-    backend = backends.current()
-    backend.load()
-    return backend.lacks(target, Request((), {"response_format": response_format})) is None
-
 
 _HINTS: Mapping[str, Any] = {"response_format": {"type": "json_object"}, "reasoning_effort": "low"}
 """What DSPy itself asks for, of a model like the first of the chain. The prompt asks for JSON in words too, and whoever
@@ -49,28 +40,23 @@ class _Base:
     def primary(self) -> Target:
         return get_router().catalog.resolve(self.module, self.pinned).chain[0]
 
-    def arguments(self, request: lm15.Request, call: Call) -> Arguments:
-        """What the router is asked."""
-        extra = None
-        if call.rollout is not None or call.candidate:
-            extra = f"dspy rollout {call.rollout} candidate {call.candidate}"
-        call.candidate += 1
-        if (own := call.arguments.get("cache_key")) is not None and extra is not None:
-            extra = f"{own} {extra}"
-        wanted = asked(request)
-        own_settings = getattr(call.lm, "kwargs", {})
-        hints = {name for name, value in _HINTS.items() if wanted.get(name) == value != own_settings.get(name)}
-        arguments = {"module": self.module, "model": self.pinned, **wanted, **call.arguments, "cache_key": extra or own}
-        return Arguments(
-            **{name: value for name, value in arguments.items() if name in _ASKED},
-            params={name: value for name, value in arguments.items() if name not in _ASKED},
-            optional=frozenset(hints),
-        )
-
     def plan(self, request: lm15.Request, call: Call, *, stream: bool = False) -> tuple[Plan, Performer]:
         """What is to be performed for it, and by whom."""
+        key = call.arguments.get("cache_key")
+        if call.rollout is not None or call.candidate:
+            extra = f"dspy rollout {call.rollout} candidate {call.candidate}"
+            key = extra if key is None else f"{key} {extra}"
+        call.candidate += 1
+        wanted = asked(request)
+        own = getattr(call.lm, "kwargs", {})
+        arguments = {"module": self.module, "model": self.pinned, **wanted, **call.arguments, "cache_key": key}
+        together = Arguments(
+            **{name: value for name, value in arguments.items() if name in _ASKED},
+            params={name: value for name, value in arguments.items() if name not in _ASKED},
+            optional=frozenset(name for name, value in _HINTS.items() if wanted.get(name) == value != own.get(name)),
+        )
         router = get_router()
-        return router.plan(self.arguments(request, call), stream=stream, thinking=stream), router.performer
+        return router.plan(together, stream=stream, thinking=stream), router.performer
 
 
 class Engine(_Base):

@@ -8,12 +8,12 @@ from typing import Any
 
 from dspy import lm15
 
-from modelrouter.completion import Attempt, Kind, Usage, total
+from modelrouter.completion import Kind, Usage, total
 from modelrouter.errors import CallFailed, ConfigurationError, ModelRouterError
 
 from .calls import Call
 
-_ERRORS: Mapping[Kind, Any] = {
+_ERRORS: Mapping[Kind | None, Any] = {
     Kind.RATE_LIMIT: lm15.RateLimitError,
     Kind.CONNECTION: lm15.TransportError,
     Kind.SERVER: lm15.ServerError,
@@ -51,24 +51,20 @@ def silent(error: lm15.ProviderError, request: lm15.Request, call: Call) -> lm15
         raise error
     call.costs.append(total(failed))
     used = sum((each.usage or Usage() for each in failed), Usage())
-    return lm15.Response(
-        id=None,
-        model=request.model,
-        message=lm15.Message.assistant(""),
-        finish_reason="stop",
-        usage=lm15.Usage(input_tokens=used.input_tokens, output_tokens=used.output_tokens),
-    )
+    usage = lm15.Usage(input_tokens=used.input_tokens, output_tokens=used.output_tokens)
+    message = lm15.Message.assistant("")
+    return lm15.Response(id=None, model=request.model, message=message, finish_reason="stop", usage=usage)
 
 
 def _translated(failure: ModelRouterError) -> Exception:
     if isinstance(failure, CallFailed):
-        decisive = _decisive(failure)
-        known = _ERRORS.get(decisive.error_kind) if decisive.error_kind is not None else None
+        failed = [each for each in failure.attempts if each.outcome == "error"] or failure.attempts
+        # DSPy's agents know how to shorten a prompt that is too long. Otherwise it is the last error that counts.
+        decisive = ([each for each in failed if each.error_kind is Kind.CONTEXT_WINDOW] or failed)[-1]
+        known = _ERRORS.get(decisive.error_kind, lm15.ProviderError)
         if decisive.error_kind is Kind.UNSUPPORTED and decisive.status is not None:
             known = lm15.InvalidRequestError  # a provider's word about a parameter, and not the catalog's about a model
-        error = (known or lm15.ProviderError)(
-            provider=decisive.provider, status=decisive.status, retry_after=decisive.retry_after
-        )
+        error = known(provider=decisive.provider, status=decisive.status, retry_after=decisive.retry_after)
         error.attempts = failure.attempts
     else:
         error = (lm15.ConfigurationError if isinstance(failure, ConfigurationError) else lm15.InvalidRequestError)()
@@ -76,11 +72,3 @@ def _translated(failure: ModelRouterError) -> Exception:
     error.message = str(failure)
     error.args = (error.message,)
     return error  # type: ignore[no-any-return]
-
-
-def _decisive(failure: CallFailed) -> Attempt:
-    """Whose error a call's is: the last one's, but for a prompt that is too long, which DSPy's agents know how to
-    shorten."""
-    failed = [each for each in failure.attempts if each.outcome == "error"] or list(failure.attempts)
-    too_long = [each for each in failed if each.error_kind is Kind.CONTEXT_WINDOW]
-    return (too_long or failed)[-1]

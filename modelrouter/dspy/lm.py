@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from types import MethodType
 from typing import Any, ClassVar
 
 import dspy
@@ -16,61 +16,48 @@ from modelrouter.errors import InvalidRequest
 from modelrouter.metering import track as tracking
 from modelrouter.parameters import having
 from modelrouter.planning.arguments import Arguments, request_from
+from modelrouter.planning.exchange import Request
 from modelrouter.redaction import holds_secrets
 from modelrouter.router.default import get_router
 
 from .calls import Call, current
-from .engine import AsyncEngine, Engine, takes
+from .engine import AsyncEngine, Engine
 
 
 class _Direct:
     """`forward` or `aforward`, called by itself, with all that `__call__` knows. To DSPy it has to look untouched: it
     takes an LM whose `forward` is another one for its own engine."""
 
-    def __init__(self, name: str) -> None:
-        self._name = name
+    def __init__(self, ours: Callable[..., Any]) -> None:
+        self._ours = ours
 
     def __get__(self, lm: RouterLM | None, owner: type[RouterLM]) -> Any:
-        original = getattr(dspy.LM, self._name)
+        original = getattr(dspy.LM, self._ours.__name__)
         if lm is None:
             return original
-        if (call := current.get()) is not None and call.lm is lm:
-            return original.__get__(lm)
-
-        return partial(_aforward if self._name == "aforward" else _forward, lm)
-
-
-def _forward(lm: RouterLM, prompt: Any = None, messages: Any = None, **kwargs: Any) -> Any:
-    with lm._calling(kwargs) as kept:
-        return dspy.LM.forward(lm, prompt, _heard(messages), **kept)
-
-
-async def _aforward(lm: RouterLM, prompt: Any = None, messages: Any = None, **kwargs: Any) -> Any:
-    with lm._calling(kwargs) as kept:
-        return await dspy.LM.aforward(lm, prompt, _heard(messages), **kept)
+        under_way = (call := current.get()) is not None and call.lm is lm
+        return MethodType(original if under_way else self._ours, lm)
 
 
 def _heard(messages: Any) -> Any:
     """With sounds called mp3 that `dspy.Audio.from_path` calls mpeg, after their media type: DSPy's own request knows
     only the one name."""
-    if not isinstance(messages, list):
-        return messages
-    messages[:] = map(_with_names, messages)  # in the very list by which DSPy knows its own messages
+    if isinstance(messages, list):
+        messages[:] = map(_with_names, messages)  # in the very list by which DSPy knows its own messages
     return messages
 
 
 def _with_names(message: Any) -> Any:
-    parts = message.get("content") if isinstance(message, Mapping) else None
-    if not isinstance(parts, list):
-        return message
-    named = list(map(_named, parts))
-    return message if named == parts else {**message, "content": named}
+    match message:
+        case {"content": list(parts)} if (named := list(map(_named, parts))) != parts:
+            return {**message, "content": named}
+    return message
 
 
 def _named(part: Any) -> Any:
-    sound = part.get("input_audio") if isinstance(part, Mapping) else None
-    if isinstance(sound, Mapping) and sound.get("format") == "mpeg":
-        return {**part, "input_audio": {**sound, "format": "mp3"}}
+    match part:
+        case {"input_audio": {"format": "mpeg"} as sound}:
+            return {**part, "input_audio": {**sound, "format": "mp3"}}
     return part
 
 
@@ -95,25 +82,15 @@ class RouterLM(dspy.LM):  # type: ignore[misc]  # DSPy has no types
         max_tokens: int | None = None,
         **overrides: Any,
     ) -> None:
-        _check({"temperature": temperature, "max_tokens": max_tokens, **overrides})
-        pinned = _pinned(model)
-        limits, beside, kwargs = _split(overrides)
-        chain = get_router().catalog.resolve(module, pinned).chain
+        settings = {"cache": cache, "callbacks": callbacks, "temperature": temperature, "max_tokens": max_tokens}
+        _check({**settings, **overrides})
+        engine = Engine(module, _pinned(model))
+        engines = {"engine": engine, "async_engine": AsyncEngine(module, engine.pinned)}
+        aside, kwargs = _split(overrides)
         self.module = module
-        super().__init__(
-            chain[0].litellm_model,
-            engine=Engine(module, pinned),
-            async_engine=AsyncEngine(module, pinned),
-            cache=cache,
-            callbacks=callbacks,
-            temperature=temperature,
-            max_tokens=max_tokens,
-            num_retries=0,
-            **kwargs,
-        )
-        self._bind(pinned)  # DSPy has pinned the model of the moment
-        self._limits: Mapping[str, Any] = limits
-        self._beside: Mapping[str, Any] = beside
+        super().__init__(engine.primary.litellm_model, num_retries=0, **engines, **settings, **kwargs)
+        self._bind(engine.pinned)  # DSPy has pinned the model of the moment
+        self._aside: Mapping[str, Any] = aside
 
     def _bind(self, pinned: str | tuple[str, ...] | None) -> None:
         self._engine_spec = Engine(self.module, pinned)
@@ -135,16 +112,21 @@ class RouterLM(dspy.LM):  # type: ignore[misc]  # DSPy has no types
 
     @num_retries.setter
     def num_retries(self, count: int) -> None:
-        self._limits = {**getattr(self, "_limits", {}), "retries": count}
+        self._aside = {**getattr(self, "_aside", {}), "retries": count}
 
     def _get_initial_kwargs(self, **kwargs: Any) -> dict[str, Any]:
         # DSPy has rules of its own for OpenAI's reasoning models; LiteLLM has them for all, when it knows who is asked.
-        if kwargs.get("rollout_id") is None:
-            kwargs.pop("rollout_id", None)
-        return kwargs
+        return {name: value for name, value in kwargs.items() if name != "rollout_id" or value is not None}
 
-    forward = _Direct("forward")
-    aforward = _Direct("aforward")
+    @_Direct
+    def forward(self, prompt: Any = None, messages: Any = None, **kwargs: Any) -> Any:
+        with self._calling(kwargs) as kept:
+            return dspy.LM.forward(self, prompt, _heard(messages), **kept)
+
+    @_Direct
+    async def aforward(self, prompt: Any = None, messages: Any = None, **kwargs: Any) -> Any:
+        with self._calling(kwargs) as kept:
+            return await dspy.LM.aforward(self, prompt, _heard(messages), **kept)
 
     def __call__(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
         with self._calling(kwargs) as kept:
@@ -157,20 +139,16 @@ class RouterLM(dspy.LM):  # type: ignore[misc]  # DSPy has no types
     @contextmanager
     def _calling(self, kwargs: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         """A call under way: puts aside what DSPy does not hand on to an engine; what remains is DSPy's."""
-        limits, beside, kept = _split(kwargs)
-        put_later, beside_later, _ = _split(self.kwargs)
+        aside, kept = _split(kwargs)
+        put_later, _ = _split(self.kwargs)
         cache = kept.get("cache", None if self.cache is True else self.cache)
         rollout = kept.get("rollout_id", self.kwargs.get("rollout_id"))
-        limits = {**self._limits, **put_later, **limits}
-        beside = {**self._beside, **beside_later, **beside}
-        call = Call(self, {"cache": cache, **limits, **beside}, rollout, beside=beside)
+        call = Call(self, {"cache": cache, **self._aside, **put_later, **aside}, rollout)
+        tracker = dspy.settings.usage_tracker
         token = current.set(call)
         try:
-            if dspy.settings.usage_tracker is None:
+            with nullcontext() if tracker is None else dspy.context(usage_tracker=_Tracker(tracker, call)):
                 yield kept
-            else:
-                with dspy.context(usage_tracker=_Tracker(dspy.settings.usage_tracker, call)):
-                    yield kept
         except dspy.LMError as error:
             error.attempts = tuple(call.attempts)
             raise
@@ -179,21 +157,19 @@ class RouterLM(dspy.LM):  # type: ignore[misc]  # DSPy has no types
 
     def update_history(self, entry: dict[str, Any]) -> None:
         """Put what DSPy cannot know into its entry: the cost, who answered, and every attempt."""
-        call = current.get()
-        if call is not None and call.answers:
-            answers = call.answers
+        call = current.get() or Call()
+        if answers := call.answers:
             entry["response_model"] = answers[-1].litellm_model
             entry["cached"] = all(answer.cached for answer in answers)
             entry["fallback"] = any(answer.fallback for answer in answers)
-        if call is not None and call.costs:
-            costs = call.costs
+        if costs := call.costs:
             entry["cost"] = None if None in costs else float(add(cost for cost in costs if cost is not None))
             if entry["cost"] is not None:
                 entry.pop("cost_details", None)
-        if call is not None:  # what went past DSPy, but for what may hold a key
-            beside = {name: value for name, value in call.beside.items() if not holds_secrets(name)}
-            entry["kwargs"] = {**entry.get("kwargs", {}), **beside}
-        if call is not None and call.attempts:
+        beside = call.arguments.keys() - {"cache", *_LIMITS}  # what went past DSPy, but for what may hold a key
+        shown = {name: said for name, said in call.arguments.items() if name in beside and not holds_secrets(name)}
+        entry["kwargs"] = {**entry.get("kwargs", {}), **shown}
+        if call.attempts:
             entry["attempts"] = tuple(call.attempts)
         super().update_history(entry)
 
@@ -211,18 +187,18 @@ class RouterLM(dspy.LM):  # type: ignore[misc]  # DSPy has no types
 
     @property
     def supported_params(self) -> set[str]:
-        return set(
-            having("litellm") if takes(self._engine_spec.primary, _SCHEMA) else having("litellm") - {"response_format"}
-        )
+        backend = backends.current()
+        backend.load()
+        why = backend.lacks(self._engine_spec.primary, Request((), {"response_format": {"type": "json_schema"}}))
+        return {name for name in having("litellm") if why is None or name != "response_format"}
 
     def copy(self, **kwargs: Any) -> RouterLM:
         """As `dspy.LM.copy`; ``module=`` names another one, ``model=`` pins a model or a chain."""
         pinned, module = kwargs.pop("model", self._engine_spec.pinned), kwargs.pop("module", self.module)
         _check(kwargs)
-        limits, beside, kept = _split(kwargs)
+        aside, kept = _split(kwargs)
         copied: RouterLM = super().copy(**kept)
-        copied._limits = {**self._limits, **limits}
-        copied._beside = {**self._beside, **beside}
+        copied._aside = {**self._aside, **aside}
         copied.module = module
         copied._bind(_pinned(pinned))
         get_router().catalog.resolve(module, copied._engine_spec.pinned)
@@ -235,8 +211,7 @@ class RouterLM(dspy.LM):  # type: ignore[misc]  # DSPy has no types
             "module": self.module,
             "model": self._engine_spec.pinned,
             "cache": self.cache,
-            **self._limits,
-            **self._beside,
+            **self._aside,
             **self.kwargs,
             "finetuning_model": self.finetuning_model,
         }
@@ -260,12 +235,10 @@ _NO_PARAMETERS = frozenset(
 """What DSPy takes for itself."""
 
 
-def _split(kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-    """The limits, what goes past DSPy, and what DSPy takes."""
-    limits = {_LIMITS[name]: value for name, value in kwargs.items() if name in _LIMITS}
+def _split(kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What goes past DSPy, the limits by our names, and what DSPy takes."""
     kept = {name: value for name, value in kwargs.items() if name in having("dspy") or name in _NO_PARAMETERS}
-    beside = {name: value for name, value in kwargs.items() if name not in kept and name not in _LIMITS}
-    return limits, beside, kept
+    return {_LIMITS.get(name, name): value for name, value in kwargs.items() if name not in kept}, kept
 
 
 def _check(overrides: Mapping[str, Any]) -> None:
@@ -273,15 +246,9 @@ def _check(overrides: Mapping[str, Any]) -> None:
     for name, (ours, why) in _NOT_TO_CHOOSE.items():
         if overrides.get(name) not in (None, ours):
             raise InvalidRequest(f"{name}= cannot be chosen: {why}. Leave it out.")
-    request_from(
-        Arguments(
-            "-",
-            timeout=overrides.get("timeout"),
-            deadline=overrides.get("deadline"),
-            retries=overrides.get("num_retries", overrides.get("retries")),
-            params={name: value for name, value in overrides.items() if name not in {*_NO_PARAMETERS, *_LIMITS}},
-        )
-    )
+    limits = {_LIMITS[name]: value for name, value in overrides.items() if name in _LIMITS}
+    params = {name: value for name, value in overrides.items() if name not in {*_NO_PARAMETERS, *_LIMITS}}
+    request_from(Arguments("-", **limits, params=params))
 
 
 _ITS_OWN = "the router asks, and in its provider's form for chat"
@@ -318,7 +285,5 @@ class _Tracker:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._tracker, name)
 
-
-_SCHEMA = {"type": "json_schema"}
 
 tracking.carry()  # a `track` block that is open already, for the threads that DSPy starts

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from itertools import chain
 from typing import Any
 
 import json_repair
@@ -24,7 +25,8 @@ def asked(request: lm15.Request) -> dict[str, Any]:
     request = replace(request, messages=tuple(_in_openais_form(message, aside) for message in request.messages))
     body: dict[str, Any] = json.loads(_codec.build_request(request, stream=False).body)
     del body["model"]
-    for part in _parts(body["messages"]) if aside else ():
+    contents = [message.get("content") for message in body["messages"]] if aside else []
+    for part in chain.from_iterable(content for content in contents if isinstance(content, list)):
         url = part["image_url"]["url"] if part.get("type") == "image_url" else ""
         if url.startswith(_ASIDE):
             del part["image_url"]
@@ -58,12 +60,6 @@ def _in_openais_form(message: Any, aside: list[dict[str, Any]]) -> Any:
 
     said = [part for part in message.parts if not isinstance(part, lm15.ThinkingPart)]
     return replace(message, parts=tuple(map(keep, said or message.parts)))
-
-
-def _parts(messages: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    for message in messages:
-        if isinstance(message.get("content"), list):
-            yield from message["content"]
 
 
 def response_of(answer: Completion, call: Call) -> lm15.Response:
@@ -117,15 +113,9 @@ def _body(answer: Completion) -> dict[str, Any]:
         for call in answer.tool_calls
     ]
     message = {"role": "assistant", "content": answer.text or None, "tool_calls": calls or None}
-    used = answer.usage
-    return {
-        "choices": [{"index": 0, "message": message, "finish_reason": answer.finish_reason}],
-        "usage": {
-            "prompt_tokens": used.input_tokens,
-            "completion_tokens": used.output_tokens,
-            "total_tokens": used.input_tokens + used.output_tokens,
-        },
-    }
+    choice = {"index": 0, "message": message, "finish_reason": answer.finish_reason}
+    tokens = {"prompt_tokens": answer.usage.input_tokens, "completion_tokens": answer.usage.output_tokens}
+    return {"choices": [choice], "usage": {**tokens, "total_tokens": sum(tokens.values())}}
 
 
 _THINKING, _TEXT, _TOOLS = range(3)

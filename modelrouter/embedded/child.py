@@ -1,4 +1,4 @@
-"""The child process of ``embedded.py``: llama.cpp's server on a loopback port, while standard input stays open.
+"""The child process of ``server.py``: llama.cpp's server on a loopback port, while standard input stays open.
 
 A script rather than a module of the package, of which it imports nothing. It reads one line of JSON from standard
 input (``gguf``, ``api_key``) and, once it answers requests, writes one line to standard output: its address. From then
@@ -13,13 +13,6 @@ import sys
 import threading
 from pathlib import Path
 from typing import Any
-
-_CONTEXT = 8192
-"""Tokens of prompt and answer together: what SmolLM2 was trained with. llama.cpp itself keeps to less where weights can
-do less."""
-
-_MOST_THREADS = 4
-"""Memory limits the speed before many threads help, and a container's share of a large host cannot be seen here."""
 
 
 def _end_with_parent() -> None:
@@ -39,12 +32,15 @@ def _serve(gguf: str, api_key: str) -> Any:
     params.api_keys = [api_key]
     params.hostnames = ["127.0.0.1"]
     params.port = 0  # any that is free
-    params.n_ctx = _CONTEXT
+    # Tokens of prompt and answer together: what SmolLM2 was trained with. llama.cpp itself keeps to less where weights
+    # can do less.
+    params.n_ctx = 8192
     # One answer at a time, with the whole context: with several at once each may find the context full half-way.
     params.n_parallel = 1
     # Leave one processor free: llama.cpp's threads wait for each other at every step, and with a thread for each of two
     # processors a second busy process brought 150 tokens a second down to 1 or 2; with one thread 120 became 50.
-    threads = max(1, min((os.cpu_count() or 1) - 1, _MOST_THREADS))
+    # Four at most: memory limits the speed before many help, and a container's share of a large host is not seen here.
+    threads = max(1, min((os.cpu_count() or 1) - 1, 4))
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
     params.cache_ram_mib = 0  # not up to 8 GiB of prompts that were answered
     params.warmup = False  # a third of the start, and the first answer warms up as well

@@ -25,7 +25,7 @@ from typing import IO, TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
 from modelrouter.errors import EmbeddedUnavailable
-from modelrouter.process.forks import HeldLock, ProcessLock, at_fork
+from modelrouter.process.forks import at_fork, held_lock, process_lock
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
@@ -114,14 +114,12 @@ class _Server:
     def alive(self) -> bool:
         if self.process:
             return self.process.poll() is None
-        if not self.endpoint:
-            return False
-        address = urlsplit(self.endpoint.api_base)
-        try:
-            socket.create_connection((address.hostname or "", address.port or 0), timeout=1).close()
-        except OSError:
-            return False
-        return True
+        if self.endpoint:
+            address = urlsplit(self.endpoint.api_base)
+            with suppress(OSError):
+                socket.create_connection((address.hostname or "", address.port or 0), timeout=1).close()
+                return True
+        return False
 
     def end(self) -> None:
         if not self.process:
@@ -148,9 +146,9 @@ class _Keeper:
 
     def __init__(self) -> None:
         self._server: _Server | None = None
-        self._turn = ProcessLock()
+        self._turn = process_lock()
         """Held while a server starts: other callers wait for that one."""
-        self._forking = HeldLock()
+        self._forking = held_lock()
         """Held over a fork, and while a process is made: a fork in between would take along pipes that none closes."""
 
     def endpoint(self, gguf: Path | None, timeout: float) -> Endpoint:
@@ -197,9 +195,8 @@ class _Keeper:
             address = _first_line(process, deadline)
             if not address:
                 server.end()
-                raise EmbeddedUnavailable(
-                    _late(timeout) if time.monotonic() >= deadline else _reason(process, noise, weights)
-                )
+                late = time.monotonic() >= deadline
+                raise EmbeddedUnavailable(_late(timeout) if late else _reason(process, noise, weights))
             undo.pop_all()
         server.endpoint = Endpoint(api_base=f"{address}/v1", api_key=api_key, model=weights.stem)
         return server.endpoint

@@ -1,42 +1,33 @@
-"""The books: every event of a call comes here once, inline, and goes to all who listen."""
+"""The books: every event of a call comes here once, inline, and goes to all who listen for its kind."""
 
 from __future__ import annotations
 
 import logging
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias, get_args
 
 from modelrouter.planning.events import Event, FellOver
 
 logger = logging.getLogger("modelrouter")
 
-
-class Listener(Protocol):
-    """Who hears what calls report: metrics, `track`, savings, health, log lines."""
-
-    def __call__(self, module: str, event: Event, /) -> None:
-        """Take an event of a call of this module, in microseconds and in the call's own thread or task. Raises
-        nothing."""
+Listener: TypeAlias = Callable[[str, Any], None]
+"""Takes a module, and an event of a call of it, in microseconds and in the call's own thread or task. Raises nothing.
+Metrics, `track`, savings, health and log lines are such."""
 
 
 class Books:
-    """Where the events of a router's calls come to."""
+    """Where the events of a router's calls come to; `listeners` says who hears of which."""
 
-    def __init__(self, *listeners: Listener) -> None:
-        self._listeners = listeners
+    def __init__(self, listeners: Mapping[Listener, tuple[type[Event], ...]]) -> None:
+        self._hearing = {kind: [one for one, kinds in listeners.items() if kind in kinds] for kind in get_args(Event)}
 
     def tell(self, module: str, event: Event) -> None:
         """Let everybody hear of it."""
-        for hear in self._listeners:
+        for hear in self._hearing[type(event)]:
             hear(module, event)
 
 
-def log(_: str, event: Event) -> None:
-    """The lines that operators look for."""
-    if isinstance(event, FellOver):
-        logger.warning(
-            "llm_fallback module=%s from=%s to=%s reason=%s",
-            event.module,
-            event.from_model,
-            event.to_model,
-            event.reason,
-        )
+def log(_: str, event: FellOver) -> None:
+    """The line that operators look for."""
+    names = event.module, event.from_model, event.to_model, event.reason
+    logger.warning("llm_fallback module=%s from=%s to=%s reason=%s", *names)

@@ -21,7 +21,7 @@ from modelrouter.catalog.target import Target
 from modelrouter.completion import Attempt, Kind, Usage
 from modelrouter.errors import MetricsUnavailable
 from modelrouter.planning.events import CacheUsed, CallEnded, Event, FellOver, FirstToken
-from modelrouter.process.forks import HeldLock
+from modelrouter.process.forks import held_lock
 
 BUCKETS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 90.0, 120.0)
 """Seconds. 30 and 90 are among them as the usual timeout of an attempt and deadline of a call."""
@@ -44,7 +44,7 @@ _FALLBACK_REASONS = tuple(kind for kind in _ERROR_TYPES if kind is not Kind.BAD_
 _logger = logging.getLogger("modelrouter")
 
 # Held while anything is metered: a child that inherits a series' lock in the locked state could never meter again.
-_lock = HeldLock()
+_lock = held_lock()
 
 _P = ParamSpec("_P")
 

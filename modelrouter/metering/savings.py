@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from modelrouter.completion import EXACT, Sums
-from modelrouter.planning.events import CacheUsed, Event
-from modelrouter.process.forks import ProcessLock, at_fork
+from modelrouter.planning.events import CacheUsed
+from modelrouter.process.forks import at_fork, process_lock
 
 EVERY = 5.0
 """Seconds between two writes at least, unless the router is closed."""
@@ -23,7 +23,7 @@ _DIGITS = 12
 """Of money after the point: a counter of every store's is a whole number of picodollars. No price has more."""
 
 
-_lock = ProcessLock()
+_lock = process_lock()
 _all: weakref.WeakSet[Savings] = weakref.WeakSet()
 
 
@@ -38,10 +38,8 @@ class Savings:
         with _lock:
             _all.add(self)
 
-    def hear(self, module: str, event: Event) -> None:
+    def hear(self, module: str, event: CacheUsed) -> None:
         """Count what a look into the cache gave."""
-        if not isinstance(event, CacheUsed):
-            return
         saved = event.saved_usd
         picodollars = int(EXACT.to_integral_value(EXACT.scaleb(saved, _DIGITS))) if saved else 0
         with _lock:

@@ -21,7 +21,7 @@ from typing import Any, Self
 
 from modelrouter.completion import Attempt, Sums, Usage
 from modelrouter.planning.events import CacheUsed, CallEnded, Event, FellOver
-from modelrouter.process.forks import ProcessLock
+from modelrouter.process.forks import process_lock
 
 _trackers: ContextVar[tuple[Tracker, ...] | None] = ContextVar("modelrouter_trackers", default=None)
 """None: nobody has said so far, and DSPy's settings may know."""
@@ -68,7 +68,7 @@ class Tracker:
     """
 
     def __init__(self) -> None:
-        self._lock = ProcessLock()
+        self._lock = process_lock()
         self._lines: dict[tuple[str, str | None], Spent] = {}
         """By module and model; None: what no model can be named for."""
         self._fallbacks: Counter[FellOver] = Counter()

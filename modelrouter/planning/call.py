@@ -69,17 +69,18 @@ class Call:
         return replace(self.request, params=params, optional=self.request.optional - own)
 
 
-@dataclass(slots=True, eq=False)
 class Candidate:
     """A model of the chain in a call: what is worked out about the two together, once."""
 
-    call: Call
-    target: Target
     key: str | None = None
     """Of its remembered answer, once that was looked for and not found."""
     _request: Request | None = None
-    _checked: bool = False
+    _checked = False
     _obstacle: Obstacle | None = None
+
+    def __init__(self, call: Call, target: Target) -> None:
+        self.call = call
+        self.target = target
 
     @property
     def name(self) -> str:

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from modelrouter.catalog.target import Target
 from modelrouter.completion import Kind
-from modelrouter.process.forks import ProcessLock
+from modelrouter.process.forks import process_lock
 
-from .events import Event, ModelLeft
+from .events import ModelLeft
 
 IN_A_ROW = 3
 """Calls that have to fail one after the other before a model is set aside."""
@@ -40,7 +40,7 @@ class Health:
 
     def __init__(self, changed: Callable[[Target, bool], None]) -> None:
         self._changed = changed
-        self._lock = ProcessLock()
+        self._lock = process_lock()
         self._states: dict[tuple[str, str | None], _State] = {}
         _all.add(self)
 
@@ -70,10 +70,9 @@ class Health:
             self._changed(target, any_aside)
         return None
 
-    def hear(self, _: str, event: Event) -> None:
+    def hear(self, _: str, event: ModelLeft) -> None:
         """Note how a call has fared with a model."""
-        if isinstance(event, ModelLeft):
-            self.note(event, time.monotonic())
+        self.note(event, time.monotonic())
 
     def note(self, event: ModelLeft, now: float) -> None:
         """How a call has fared with a model, at this monotonic time."""

@@ -13,10 +13,9 @@ import atexit
 import threading
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
-from concurrent.futures import TimeoutError as Overdue
 from typing import Any, Generic, TypeVar
 
-from .forks import ProcessLock, at_fork
+from .forks import at_fork, process_lock
 
 T = TypeVar("T")
 
@@ -26,7 +25,7 @@ class _Background:
 
     def __init__(self) -> None:
         self._ready = threading.Event()
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self.tasks: set[asyncio.Task[Any]] = set()
         self._failed: BaseException | None = None
         self._thread = threading.Thread(target=self._main, name="modelrouter-loop", daemon=True)
         self._thread.start()
@@ -51,18 +50,13 @@ class _Background:
     def is_mine(self) -> bool:
         return threading.current_thread() is self._thread
 
-    def keep(self, task: asyncio.Task[Any]) -> None:
-        """Hold a task until it is done: a loop itself refers to its tasks weakly."""
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
     def stop(self) -> None:
         """End the loop: what still runs on it is cancelled, generators are closed. Waits two seconds at most."""
         self.loop.call_soon_threadsafe(self._stopped.set)
         self._thread.join(2)
 
 
-_lock = ProcessLock()
+_lock = process_lock()
 _background: _Background | None = None
 _inherited: list[_Background] = []
 
@@ -108,8 +102,6 @@ def run(coroutine: Coroutine[Any, Any, T], *, within: float | None = None) -> T:
     future = asyncio.run_coroutine_threadsafe(coroutine, background.loop)
     try:
         return future.result(within)
-    except Overdue:
-        raise TimeoutError from None
     finally:
         future.cancel()
 
@@ -120,7 +112,9 @@ def finish(coroutine: Coroutine[Any, Any, Any]) -> None:
     if (background := _background) is None:
         coroutine.close()
     elif background.is_mine():
-        background.keep(background.loop.create_task(coroutine))
+        task = background.loop.create_task(coroutine)
+        background.tasks.add(task)  # until it is done: a loop itself refers to its tasks weakly
+        task.add_done_callback(background.tasks.discard)
     else:
         run(coroutine)
 
@@ -144,17 +138,15 @@ class PerLoop(Generic[T]):
     def __init__(self, make: Callable[[], T], close: Callable[[T], Awaitable[None]]) -> None:
         self._make = make
         self._close = close
-        self._held: weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[T, AsyncGenerator[T, None]]]
-        self._held = weakref.WeakKeyDictionary()
+        self._held = weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[T, AsyncGenerator[T, None]]]()
 
     async def get(self) -> T:
         """The running loop's own."""
         loop = asyncio.get_running_loop()
         if (held := self._held.get(loop)) is None:
             for reference in self._held.keyrefs():  # a copy, made at once: other threads have loops too
-                other = reference()
-                if other is not None and other.is_closed():  # without having been shut down: nobody lets go of it
-                    self._held.pop(other, None)
+                if (other := reference()) is not None and other.is_closed():
+                    self._held.pop(other, None)  # it was not shut down, so nobody else lets go of it
             thing = self._make()
             keeper = self._keep(thing, weakref.ref(loop))
             held = self._held[loop] = (thing, keeper)

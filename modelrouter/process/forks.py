@@ -11,6 +11,10 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeAlias
+
+Lock: TypeAlias = "threading.RLock"
 
 _before: list[Callable[[], object]] = []
 _in_parent: list[Callable[[], object]] = []
@@ -35,74 +39,51 @@ def _run(hooks: list[Callable[[], object]]) -> None:
         hook()
 
 
-class ProcessLock:
+def process_lock() -> Lock:
     """A lock of this process. A child that is forked while another thread holds it begins with one that is free: the
     thread is not there to release it, and what it guards is still whole enough to begin anew.
 
     Reentrant: the garbage collector may close a dropped stream in the middle, which is metered."""
-
-    def __init__(self) -> None:
-        self.renew()
-        _locks.add(self)
-
-    def renew(self) -> None:
-        """Have it free."""
-        self._lock = threading.RLock()
-
-    def acquire(self, timeout: float = -1) -> bool:
-        """Take it, after `timeout` seconds at most; whether that was in time."""
-        return self._lock.acquire(timeout=timeout)
-
-    def release(self) -> None:
-        """Give it back."""
-        self._lock.release()
-
-    def __enter__(self) -> None:
-        self.acquire()
-
-    def __exit__(self, *exc: object) -> None:
-        self.release()
+    lock = threading.RLock()
+    _locks.add(lock)
+    return lock
 
 
-_locks: weakref.WeakSet[ProcessLock] = weakref.WeakSet()
+def held_lock() -> Lock:
+    """One that is held over every fork: nobody is in the middle of what it guards when a child begins. For a module's
+    own, which is never collected."""
+    lock = threading.RLock()
+
+    def let_go(*, in_child: bool = False) -> None:
+        if _mine(lock):
+            lock.release()
+        elif in_child:  # of a fork in C, before which nobody was asked; in a parent, it was made while the fork waited
+            _renew(lock)
+
+    at_fork(before=lock.acquire, in_parent=let_go, in_child=partial(let_go, in_child=True))
+    return lock
 
 
-class HeldLock:
-    """A lock that is held over every fork: nobody is in the middle of what it guards when a child begins.
+# Two names of the standard library's own locks, for its own use at forks: to put another lock in the place of one would
+# not reach whoever is inside of it.
 
-    For a module's own, which is never collected. Reentrant, as `ProcessLock`."""
 
-    def __init__(self) -> None:
-        self._lock = threading.RLock()
-        self._forking = False
-        at_fork(before=self._hold, in_parent=self._let_go, in_child=self._begin)
+def _mine(lock: Any) -> bool:
+    mine: bool = lock._is_owned()
+    return mine
 
-    def _hold(self) -> None:
-        self._lock.acquire()
-        self._forking = True
 
-    def _let_go(self) -> None:
-        if self._forking:  # else it was made while the fork waited
-            self._forking = False
-            self._lock.release()
-
-    def _begin(self) -> None:
-        if not self._forking:  # a fork in C, before which nobody was asked
-            self._lock = threading.RLock()
-        self._let_go()
-
-    def __enter__(self) -> None:
-        self._lock.acquire()
-
-    def __exit__(self, *exc: object) -> None:
-        self._lock.release()
+def _renew(lock: Any) -> None:
+    lock._at_fork_reinit()
 
 
 def _renew_all() -> None:
     for lock in list(_locks):
-        lock.renew()
+        if not _mine(lock):
+            _renew(lock)
 
 
+_locks: weakref.WeakSet[Lock] = weakref.WeakSet()
 at_fork(in_child=_renew_all)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(

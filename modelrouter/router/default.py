@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from modelrouter import callback
 from modelrouter.catalog.overrides import Environment
 from modelrouter.completion import Completion
-from modelrouter.process.forks import ProcessLock
+from modelrouter.process.forks import process_lock
 from modelrouter.store.store import Store
 
 from .performer import announce
@@ -20,7 +20,7 @@ from .streams import AsyncStream, Stream
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
-_lock = ProcessLock()
+_lock = process_lock()
 _default: Router | None = None
 
 

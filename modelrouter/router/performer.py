@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -16,7 +16,7 @@ from modelrouter.cache.cache import key as cache_key
 from modelrouter.cache.single_flight import Flights
 from modelrouter.catalog import prices
 from modelrouter.catalog.target import Target
-from modelrouter.completion import Kind, Usage
+from modelrouter.completion import Attempt, Kind, Usage
 from modelrouter.metering import books, track
 from modelrouter.metering.metrics import Metrics
 from modelrouter.metering.savings import Savings
@@ -35,7 +35,7 @@ from modelrouter.planning.effects import (
     Wait,
     WriteCache,
 )
-from modelrouter.planning.events import CacheUsed
+from modelrouter.planning.events import CacheUsed, CallEnded, FellOver, FirstToken, ModelLeft
 from modelrouter.planning.exchange import Failure, Obstacle, Piece, Remembered, Reply, Request
 from modelrouter.planning.health import Health
 from modelrouter.process import event_loops
@@ -66,7 +66,21 @@ class Performer:
         # Nothing is touched on disk before an answer is looked for.
         self._cache = Cache(default_store() if store is None else store, rebuild=loading.rebuild)
         self._savings = Savings(self._cache.count)
-        self._books = books.Books(track.hear, metrics.hear, self._savings.hear, self._health.hear, books.log)
+        self._books = books.Books(
+            {
+                track.hear: (Attempt, CacheUsed, CallEnded, FellOver),
+                metrics.hear: (Attempt, CacheUsed, CallEnded, FellOver, FirstToken),
+                self._savings.hear: (CacheUsed,),
+                self._health.hear: (ModelLeft,),
+                books.log: (FellOver,),
+            }
+        )
+        self._inline: Mapping[type[Effect], Callable[[Any], Any]] = {
+            Report: lambda effect: self._books.tell(effect.module, effect.event),
+            ReadCache: self._read,
+            Publish: lambda effect: self._flights.publish(effect.flight, effect.outcome),
+        }
+        """Of the effects that take microseconds, for both."""
 
     def close(self) -> None:
         """Close the store."""
@@ -100,6 +114,8 @@ class Performer:
 
     def perform(self, effect: Effect) -> Any:
         """Perform an effect, synchronously: what goes over the network runs on the background loop."""
+        if (inline := self._inline.get(type(effect))) is not None:
+            return inline(effect)
         match effect:
             case Send() | OpenStream():
                 return self._bounded(self._send(effect), effect.within)
@@ -119,11 +135,12 @@ class Performer:
                 return self._write(effect)
             case Sleep():
                 return time.sleep(effect.seconds) if current().waits else None
-            case _:
-                return self._inline(effect)
+        raise NotImplementedError(effect)
 
     async def aperform(self, effect: Effect) -> Any:
         """Perform an effect, asynchronously."""
+        if (inline := self._inline.get(type(effect))) is not None:
+            return inline(effect)
         match effect:
             case Send() | OpenStream():
                 return await self._send(effect)
@@ -142,23 +159,11 @@ class Performer:
                 return await asyncio.to_thread(self._write, effect)
             case Sleep():
                 return await asyncio.sleep(effect.seconds) if current().waits else None
-            case _:
-                return self._inline(effect)
+        raise NotImplementedError(effect)
 
     def _load(self) -> None:
         current().load()
         self._opened()
-
-    def _inline(self, effect: Effect) -> Any:
-        """The effects that take microseconds, for both."""
-        match effect:
-            case Report():
-                return self._books.tell(effect.module, effect.event)
-            case ReadCache():
-                return self._read(effect)
-            case Publish():
-                return self._flights.publish(effect.flight, effect.outcome)
-        raise NotImplementedError(effect)
 
     def _bounded(self, coroutine: Coroutine[Any, Any, Any], within: float) -> Any:
         """What the coroutine brings, which ends by itself when its time is up unless something blocks its loop."""

@@ -151,14 +151,12 @@ class Database(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
         return int(count)
 
     def add_counts(self, changes: Mapping[str, int]) -> None:
-        """Add to the counters."""
         upsert = "INSERT INTO Counts VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET total = total + excluded.total"
         with self._transact() as (sql, _):
             for change in changes.items():
                 sql(upsert, change)
 
     def counts(self) -> dict[str, int]:
-        """The counters, by name."""
         return dict(self._sql("SELECT name, total FROM Counts").fetchall())
 
 

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from modelrouter.errors import StoreError
-from modelrouter.process.forks import HeldLock, at_fork
+from modelrouter.process.forks import at_fork, held_lock
 
-from .store import Stats
+from .store import Stats, Store
 
 if TYPE_CHECKING:
     from .database import Database
@@ -32,7 +32,8 @@ BUSY = 0.25
 """Seconds to wait for another process's lock on the database: a call is waiting too."""
 REST = 5.0
 """Seconds for which what has just kept a call waiting, or could not even be opened, is not tried again."""
-
+ENOUGH = 3
+"""Damaged values, after which the whole database counts as damaged: SQLite may not notice it, and mix up more."""
 
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _OUTSIDE = (
@@ -43,10 +44,6 @@ _OUTSIDE = (
 a damaged schema shows itself in many ways."""
 
 
-ENOUGH = 3
-"""Damaged values, after which the whole database counts as damaged: SQLite may not notice it, and mix up more."""
-
-
 class _Damaged(Exception):
     """A value that is not what was written."""
 
@@ -54,11 +51,10 @@ class _Damaged(Exception):
 _DAMAGED = (_Damaged, sqlite3.OperationalError, UnicodeDecodeError)
 """What a row, or a name in an error of SQLite's, raises when it is text that is none."""
 
-
 # Held while any store of the process is used, and over a fork, before which all connections are closed: a child that
 # inherits a transaction of another thread's can never write again, and one that inherits a connection believes in locks
 # that it does not have.
-_lock = HeldLock()
+_lock = held_lock()
 _stores: weakref.WeakSet[DiskStore] = weakref.WeakSet()
 
 
@@ -70,7 +66,7 @@ def _disconnect_all() -> None:
 at_fork(before=_disconnect_all, in_child=_disconnect_all)
 
 
-class DiskStore:
+class DiskStore(Store):
     """Values as JSON text in an SQLite database, through diskcache. Safe over threads, processes and forks.
 
     `directory` is the store's own. It is made with mode 0700, its files with 0600, whatever the umask says; an existing
@@ -96,15 +92,11 @@ class DiskStore:
             _stores.add(self)
 
     def get(self, key: str) -> Any:
-        """The value, or None when there is none or its time is over.
-
-        Raises StoreError, among others for a row that nobody here has written, such as a pickle: it is never run.
-        """
+        """As the protocol's. For a row that nobody here has written, such as a pickle, StoreError: it is never run."""
         return self._use(lambda database: _value(key, database.get(key)))
 
     def set(self, key: str, value: Any, *, ttl: float, tag: str | None = None) -> None:
-        """Keep a JSON value (other than null) for `ttl` seconds. Raises StoreError, also for a value that is not
-        JSON."""
+        """As the protocol's, for a value other than null. Raises StoreError, also for one that is not JSON."""
         try:
             text = json.dumps(value, allow_nan=False, separators=(",", ":"))
             row = _checksum(key, text) + text
@@ -113,21 +105,15 @@ class DiskStore:
         self._use(lambda database: database.set(key, row, expire=ttl, tag=tag), writing=True)
 
     def clear(self, *, tag: str | None = None, older_than: float = 0.0) -> int:
-        """Remove what has this tag (None: any) and was set more than so many seconds ago, and return how many."""
         return self._use(lambda database: database.delete(tag, _before(older_than)), writing=True)
 
     def count(self, changes: Mapping[str, int]) -> None:
-        """Add to counters that outlive the process, all or none. Raises StoreError."""
+        """As the protocol's: all of the changes, or none."""
         self._use(lambda database: database.add_counts(changes), writing=True)
 
     def stats(self, *, tag: str | None = None, older_than: float = 0.0) -> Stats:
-        """How much is kept; its entries are those that `clear` would remove. Raises StoreError."""
         return self._use(
-            lambda database: Stats(
-                len(database) if tag is None and not older_than else database.entries(tag, _before(older_than)),
-                database.volume(),
-                database.counts(),
-            )
+            lambda database: Stats(database.entries(tag, _before(older_than)), database.volume(), database.counts())
         )
 
     def close(self) -> None:
@@ -148,8 +134,11 @@ class DiskStore:
 
     def _use(self, operation: Callable[[Database], T], *, writing: bool = False) -> T:
         with _lock:
-            if self._rests:
-                self._check_rest(writing)
+            if writing in self._rests:
+                until, reason, message = self._rests[writing]
+                if time.monotonic() < until:
+                    raise StoreError(reason, message)
+                del self._rests[writing]
             try:
                 if writing and self._database is not None and self._database.is_lost():
                     self._forget()
@@ -161,17 +150,12 @@ class DiskStore:
                 raise
         raise failed  # out here, so that it does not refer to an exception that may quote a value
 
-    def _check_rest(self, writing: bool) -> None:
-        until, reason, message = self._rests.get(writing, (0.0, "", ""))
-        if time.monotonic() < until:
-            raise StoreError(reason, message)
-        self._rests.pop(writing, None)
-
     def _open(self) -> Database:
         from .database import FILE_NAME, Database
 
         _make_private(self.directory)
-        self._number = max([self._number, *_numbers(self.directory)])
+        found = (re.fullmatch(r"db-(\d+)", path.name) for path in self.directory.iterdir())
+        self._number = max([self._number, *(int(match[1]) for match in found if match)])
         home = self.directory / f"db-{self._number}"
         _make_private(home)
         file = home / FILE_NAME
@@ -197,32 +181,23 @@ class DiskStore:
                 return self._error("damaged_value", "holds a damaged value")
             code = sqlite3.SQLITE_CORRUPT
         if code in _DAMAGE or (opening and code not in _OUTSIDE and not isinstance(error, OSError | ImportError)):
-            self._leave()
+            self._forget()
+            self._number += 1  # the next use finds or makes it
+            shutil.rmtree(self.directory / f"db-{self._number - 1}", ignore_errors=True)
             failed = self._error("damaged", "was damaged, and a new one is begun")
         else:
             # Python's own errors may quote a value.
             said = str(error) if code or isinstance(error, OSError) else type(error).__name__
             failed = self._error(_reason(error), f"cannot be used ({said})")
-        if opening:
-            self._rest(failed, False, True)
-        elif code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            self._rest(failed, writing)
+        if opening or code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            rest = (time.monotonic() + REST, failed.reason, str(failed))
+            self._rests |= dict.fromkeys((False, True) if opening else (writing,), rest)
         if self._database is not None:
             if code in _OUTSIDE:
                 self._database.recover()
             else:
                 self._forget()
         return failed
-
-    def _rest(self, failed: StoreError, *kinds: bool) -> None:
-        for writing in kinds:
-            self._rests[writing] = (time.monotonic() + REST, failed.reason, str(failed))
-
-    def _leave(self) -> None:
-        """Leave a damaged database; the next use finds or makes the one with the next number."""
-        self._forget()
-        self._number += 1
-        shutil.rmtree(self.directory / f"db-{self._number - 1}", ignore_errors=True)
 
     def _error(self, reason: str, what: str) -> StoreError:
         return StoreError(reason, f"the store in {self.directory} {what}.")
@@ -251,10 +226,6 @@ def _before(older_than: float) -> float:
 def _checksum(key: str, text: str) -> str:
     """Eight characters that tell a damaged value, or another key's, from this one."""
     return f"{zlib.crc32(text.encode(), zlib.crc32(key.encode())):08x}"
-
-
-def _numbers(directory: Path) -> list[int]:
-    return [int(found[1]) for path in directory.iterdir() if (found := re.fullmatch(r"db-(\d+)", path.name))]
 
 
 def _make_private(directory: Path) -> None:

@@ -9,8 +9,6 @@ import inspect
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-from modelrouter.catalog.known_providers import of_string
-
 _SWITCHES = ("max_budget", "pre_call_rules", "post_call_rules", "custom_provider_map")
 _CALLBACKS = (
     "callbacks",
@@ -43,11 +41,6 @@ def overheard() -> bool:
     import litellm
 
     return any(getattr(litellm, name) for name in _SWITCHES) or any(map(_foreign, _CALLBACKS))
-
-
-def bare_for(litellm_model: str) -> Callable[..., Awaitable[Any]]:
-    """`bare`, as it serves this model."""
-    return bare(direct=of_string(litellm_model).proven)
 
 
 @functools.cache

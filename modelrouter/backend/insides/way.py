@@ -5,10 +5,12 @@ from __future__ import annotations
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Mapping
+from importlib.metadata import version
 from typing import Any
 
 from modelrouter import environment
 from modelrouter.backend.chunks import Chunks, Wrapped
+from modelrouter.catalog.known_providers import of_string
 
 from . import below, connections, quiet
 
@@ -17,9 +19,10 @@ logger = logging.getLogger("modelrouter")
 _plain: str | None = None
 
 
-def plain() -> str | None:
-    """Why LiteLLM's plain call is made in this process; None: it is not, or LiteLLM is not loaded yet."""
-    return _plain
+def described() -> str:
+    """For people, once LiteLLM is loaded."""
+    reason = "the quick way" if _plain is None else f"its plain call, which takes longer: {_plain}"
+    return f"LiteLLM {version('litellm')}, {reason}"
 
 
 def choose() -> None:
@@ -55,18 +58,8 @@ def probe() -> None:
 
 def _give_up(error: Exception) -> None:
     global _plain
-    _plain = f"{type(error).__name__}: {error}"
-    logger.warning(
-        "litellm_way way=plain reason=%s: LiteLLM %s is not as modelrouter knows it; calls take longer",
-        _plain,
-        _version(),
-    )
-
-
-def _version() -> str:
-    from importlib.metadata import version
-
-    return version("litellm")
+    _plain = f"it is not as modelrouter knows it ({type(error).__name__}: {error})"
+    logger.warning("litellm_plain %s", described())
 
 
 async def completion(arguments: Mapping[str, Any]) -> tuple[Callable[..., Awaitable[Any]], dict[str, Any]]:
@@ -87,7 +80,7 @@ async def completion(arguments: Mapping[str, Any]) -> tuple[Callable[..., Awaita
                 return litellm.acompletion, extra | client
             string = arguments["model"]
             logging_object = quiet.logging_object(string, stream="stream" in arguments)
-            return quiet.bare_for(string), {**client, "litellm_logging_obj": logging_object}
+            return quiet.bare(direct=of_string(string).proven), {**client, "litellm_logging_obj": logging_object}
         except (AttributeError, ImportError, TypeError) as error:
             _give_up(error)
     return litellm.acompletion, extra
