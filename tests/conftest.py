@@ -22,9 +22,14 @@ import yaml
 from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from llmock.testing import LLMockServer
+from prometheus_client import CollectorRegistry
 from servers import Llmock, ScriptedServer, never_accepts, refused_port
 
+from modelrouter import Router
 from modelrouter.backend.current import LITELLM
+from modelrouter.catalog import live
+from modelrouter.planning import attempt
+from modelrouter.router import default
 
 CANARY = "sk-canary-0123456789abcdef"
 """The key of every provider in tests: whatever shows it has leaked a key."""
@@ -237,3 +242,39 @@ def bare_litellm(litellms_litter: None) -> Iterator[ModuleType]:
     yield litellm
     asyncio.set_event_loop(None)
     loop.close()
+
+
+# -- routers, and the constants that tests turn
+
+
+@pytest.fixture
+def registry() -> CollectorRegistry:
+    """Of the test's own."""
+    return CollectorRegistry()
+
+
+@pytest.fixture
+def router(catalog: WriteCatalog, registry: CollectorRegistry) -> Router:
+    """On the catalog that the test writes before its first call."""
+    return Router(registry=registry)
+
+
+@pytest.fixture
+def process_router(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Router | None], None]]:
+    """Sets the process's router; that of before is put back, and one that was made meanwhile is closed."""
+    monkeypatch.setattr(default, "_default", None)
+    yield lambda router: setattr(default, "_default", router)
+    if default._default is not None:
+        default._default.close()
+
+
+@pytest.fixture
+def quick_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Retries come after hundredths of a second."""
+    monkeypatch.setattr(attempt, "BACKOFF", 0.01)
+
+
+@pytest.fixture
+def eager_catalog(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The catalog's file is looked at before each call."""
+    monkeypatch.setattr(live, "EVERY", 0.0)

@@ -15,6 +15,7 @@ from typing import Literal
 
 from modelrouter import environment
 from modelrouter.backend.current import current
+from modelrouter.backend.insides import way
 from modelrouter.catalog import prices
 from modelrouter.catalog.catalog import Catalog
 from modelrouter.catalog.known_providers import Provider, known
@@ -70,6 +71,8 @@ class Report:
     modules: tuple[ModuleReport, ...] = ()
     embedded: str | None = None
     """What keeps the embedded model from running here; None: nothing."""
+    litellm: str | None = None
+    """Its version, and which way it is called."""
 
     def count(self, level: Level) -> int:
         return sum(finding.level == level for finding in self.findings)
@@ -105,6 +108,7 @@ def check(catalog: Catalog, module: str | None = None, *, prompt_tokens: int | N
         tuple(findings),
         tuple(_module(resolved, unusable, prompt_tokens) for resolved in chosen),
         embedded.present(gguf=environment.gguf()),
+        way.described(),
     )
 
 

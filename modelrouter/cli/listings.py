@@ -109,6 +109,7 @@ HIGHEST PRICE  of one call: a prompt {prompt} and an answer of max_tokens, bille
 """
         )
         screen.say(f"\nThe small model on this machine: {(report.embedded or 'ready').splitlines()[0]}")
+        screen.say(f"{report.litellm}")
     counts = (report.count("error"), "error"), (report.count("warning"), "warning")
     told = ", ".join(f"{count} {word}{'s' if count != 1 else ''}" for count, word in counts)
     screen.say(f"{report.catalog}: {told}")

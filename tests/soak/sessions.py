@@ -1,7 +1,7 @@
 """Random sessions: a few calls, one after the other, over a chain of models that answer and fail as scripted.
 
-All of it follows from a seed, so a session that fails can be had again. ``tests/test_books.py`` and ``make soak`` share
-it.
+All of it follows from a seed, so a session that fails can be had again. ``tests/whole/test_books.py`` and ``make soak``
+share it.
 """
 
 from __future__ import annotations

@@ -25,18 +25,13 @@ Call = Callable[..., Completion]
 
 
 @pytest.fixture
-def registry() -> CollectorRegistry:
-    return CollectorRegistry()
-
-
-@pytest.fixture
-def router(registry: CollectorRegistry, catalog: WriteCatalog, server: ScriptedServer, keys: str) -> Router:
+def router(router: Router, catalog: WriteCatalog, server: ScriptedServer, keys: str) -> Router:
     catalog(
         {name: server.openai(name) for name in ("first", "second")},
         retries=0,
         modules={"forgetful": {"cache": False}, "brief": {"cache": {"ttl": 0.000001}}, "scorer": {"temperature": 0}},
     )
-    return Router(registry=registry)
+    return router
 
 
 @pytest.fixture(params=["sync", "async"])

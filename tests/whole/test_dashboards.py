@@ -26,7 +26,7 @@ from servers import Reply, ScriptedServer
 from modelrouter.cli.app import app
 from modelrouter.cli.demo import STAGES
 
-HERE = Path(__file__).parent.parent / "dashboards"
+HERE = Path(__file__).parents[2] / "dashboards"
 PROMETHEUS = HERE / "prometheus"
 DASHBOARD: dict[str, Any] = json.loads((HERE / "grafana/llm-cost-tracking.json").read_text())
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]

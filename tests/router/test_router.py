@@ -32,19 +32,14 @@ PRICE = {"input": 3, "output": 15, "cache_read": 0.3, "cache_write": 3.75}
 
 
 @pytest.fixture
-def registry() -> CollectorRegistry:
-    return CollectorRegistry()
-
-
-@pytest.fixture
-def router(catalog: WriteCatalog, server: ScriptedServer, keys: str, registry: CollectorRegistry) -> Router:
+def router(router: Router, catalog: WriteCatalog, server: ScriptedServer, keys: str) -> Router:
     catalog(
         {"good": {"model": "anthropic/good", "price": PRICE}, "local": server.ollama("local")},
         providers={"anthropic": {"api_base": server.anthropic_base}},
         aliases={"best": "good"},
         modules={"scorer": {"chain": ["local"], "temperature": 0, "max_tokens": 40}},
     )
-    return Router(registry=registry)
+    return router
 
 
 def sample(registry: CollectorRegistry, name: str, **labels: str) -> float | None:
@@ -386,10 +381,9 @@ def test_an_edit_of_the_yaml_retargets_the_next_call_and_a_broken_one_changes_no
     catalog: WriteCatalog,
     server: ScriptedServer,
     registry: CollectorRegistry,
-    monkeypatch: pytest.MonkeyPatch,
+    eager_catalog: None,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(modelrouter.catalog.live, "EVERY", 0.0)
     path = catalog({"a": server.ollama("a"), "b": server.ollama("b")}, chain=["a"])
     router = Router(registry=registry)
     assert router.complete("hi").model == "a"
@@ -412,11 +406,8 @@ def test_an_edit_of_the_yaml_retargets_the_next_call_and_a_broken_one_changes_no
 
 
 @pytest.fixture
-def default(router: Router) -> Any:
-    before = modelrouter.router.default._default
+def default(router: Router, process_router: object) -> None:
     modelrouter.configure(registry=CollectorRegistry())
-    yield
-    modelrouter.router.default._default = before
 
 
 def test_names_that_are_no_text_are_refused(default: None) -> None:

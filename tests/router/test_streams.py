@@ -17,6 +17,8 @@ import modelrouter.planning.attempt
 from modelrouter import AllModelsFailed, BadRequest, Completion, DeadlineExceeded, Router, StreamInterrupted
 from modelrouter.completion import Kind, ToolCall
 
+pytestmark = pytest.mark.usefixtures("quick_backoff")
+
 WIRES = ("openai", "anthropic", "ollama")
 each_wire = pytest.mark.parametrize("wire", WIRES)
 Read = Callable[..., tuple[list[str], Completion]]
@@ -25,21 +27,6 @@ Seen = Callable[[str], object]
 
 def _unseen(piece: str) -> None:
     """Nobody is told."""
-
-
-@pytest.fixture(autouse=True)
-def quick_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(modelrouter.planning.attempt, "BACKOFF", 0.01)
-
-
-@pytest.fixture
-def registry() -> CollectorRegistry:
-    return CollectorRegistry()
-
-
-@pytest.fixture
-def router(registry: CollectorRegistry) -> Router:
-    return Router(registry=registry)
 
 
 @pytest.fixture(params=["sync", "async"])

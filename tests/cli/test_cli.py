@@ -23,7 +23,7 @@ from servers import Fault, Hang, Reply, ScriptedServer
 from modelrouter.cli.app import main
 from modelrouter.cli.screen import Screen
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True)

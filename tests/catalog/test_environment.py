@@ -15,7 +15,7 @@ from modelrouter.catalog.binding import load as load_catalog
 from modelrouter.catalog.catalog import Catalog
 from modelrouter.errors import InvalidEnvironment
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 MODULES = ("default", "analyzer", "scorer", "response_generator")
 
 

@@ -36,7 +36,7 @@ from modelrouter.metering.server import METRICS_PATH, MetricsServer
 from modelrouter.planning import attempt
 from modelrouter.router import default, performer
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 SHIPPED = (ROOT / "config" / "models.yaml").read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()

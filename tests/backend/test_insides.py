@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from conftest import WriteCatalog
-from prometheus_client import CollectorRegistry
 from servers import Reply, ScriptedServer, ToolUse
 
 from modelrouter import Router
@@ -28,9 +27,9 @@ def chosen_anew(server: ScriptedServer, litellms_litter: None) -> Iterator[None]
 
 
 @pytest.fixture
-def router(catalog: WriteCatalog, server: ScriptedServer, keys: str, wire: str) -> Router:
+def router(router: Router, catalog: WriteCatalog, server: ScriptedServer, keys: str, wire: str) -> Router:
     catalog({"a": getattr(server, wire)("a", price={"input": 1, "output": 2})}, cache=False, retries=0)
-    return Router(registry=CollectorRegistry())
+    return router
 
 
 def answers(router: Router, server: ScriptedServer) -> list[Any]:

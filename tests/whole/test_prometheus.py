@@ -28,7 +28,7 @@ from modelrouter.completion import Attempt, Kind
 from modelrouter.metering.metrics import Metrics
 from modelrouter.planning.events import CacheUsed, FirstToken
 
-SHIPPED = Path(__file__).parent.parent / "dashboards"
+SHIPPED = Path(__file__).parents[2] / "dashboards"
 DASHBOARD = json.loads((SHIPPED / "grafana/llm-cost-tracking.json").read_text())
 RULES = yaml.safe_load((SHIPPED / "prometheus/rules.yml").read_text())["groups"][0]["rules"]
 ALERTS = yaml.safe_load((SHIPPED / "prometheus/alerts.yml").read_text())["groups"][0]["rules"]

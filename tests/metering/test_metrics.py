@@ -36,11 +36,6 @@ GPT_LABELS = {"provider": "openai", "model": "gpt-x"}
 
 
 @pytest.fixture
-def registry() -> CollectorRegistry:
-    return CollectorRegistry()
-
-
-@pytest.fixture
 def metrics(registry: CollectorRegistry) -> Metrics:
     return Metrics.of(registry)
 
@@ -402,7 +397,7 @@ def test_multiprocess_mode_adds_up_the_processes(tmp_path: Path) -> None:
         with start_metrics_server(0) as server, urlopen(server.url) as response:
             print(response.read().decode())
     """)
-    environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[1])}
+    environment = os.environ | {"PROMETHEUS_MULTIPROC_DIR": str(tmp_path), "PYTHONPATH": str(Path(__file__).parents[2])}
 
     def run(code: str, *arguments: str) -> str:
         done = subprocess.run(

@@ -26,7 +26,6 @@ from modelrouter.cli.demo import MESSAGE, PROFILE, RECRUITER
 from modelrouter.dspy import get_lm
 from modelrouter.dspy.pipeline import Fit, Offer, Stage, get_pipeline
 from modelrouter.dspy.pipeline import Reply as Written
-from modelrouter.router import default as router
 
 OFFER = Offer(
     summary="Northwind Ledger looks for a senior backend engineer.",
@@ -57,14 +56,10 @@ ANSWERS = {"analyzer": said(offer=OFFER), "scorer": said(fit=FIT), "response_gen
 
 
 @pytest.fixture(autouse=True)
-def _own_router(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _own_router(process_router: object) -> Iterator[None]:
     """The process's router is this test's, and so is what DSPy is configured with."""
-    monkeypatch.setattr(router, "_default", None)
     with dspy.context(lm=None):
         yield
-    made = router._default
-    if made is not None:
-        made.close()
 
 
 @pytest.fixture

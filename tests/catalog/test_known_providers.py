@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from conftest import CANARY, WriteCatalog
-from prometheus_client import CollectorRegistry
 from servers.raw import RawServer
 
 from modelrouter import MissingKey, Router
@@ -33,11 +32,6 @@ def part(text: str, **more: Any) -> dict[str, Any]:
 
 def last(text: str) -> dict[str, Any]:
     return part(text, finishReason="STOP") | {"usageMetadata": USED}
-
-
-@pytest.fixture
-def router() -> Router:
-    return Router(registry=CollectorRegistry())
 
 
 @pytest.mark.parametrize("variable", ["GEMINI_API_KEY", "GOOGLE_API_KEY"])

@@ -19,7 +19,7 @@ from modelrouter.catalog.overrides import Environment, Overrides
 from modelrouter.catalog.target import Price, PriceTier
 from modelrouter.errors import InvalidCatalog, InvalidRequest, UnknownModel, UnknownModule
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 SHIPPED = ROOT / "config/models.yaml"
 NOTHING_SET = Environment(Overrides("LLM_"))
 MODULES = "modules: {default: {chain: [openai/a]}}\n"
