@@ -33,23 +33,7 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time __getattr__ does
     from .completion import Attempt as Attempt
     from .completion import Completion as Completion
     from .completion import Usage as Usage
-    from .errors import AllModelsFailed as AllModelsFailed
-    from .errors import BadRequest as BadRequest
-    from .errors import CallFailed as CallFailed
-    from .errors import CannotListen as CannotListen
-    from .errors import ConfigurationError as ConfigurationError
-    from .errors import DeadlineExceeded as DeadlineExceeded
-    from .errors import EmbeddedUnavailable as EmbeddedUnavailable
-    from .errors import InvalidCatalog as InvalidCatalog
-    from .errors import InvalidEnvironment as InvalidEnvironment
-    from .errors import InvalidRequest as InvalidRequest
-    from .errors import MetricsUnavailable as MetricsUnavailable
-    from .errors import MissingKey as MissingKey
-    from .errors import ModelRouterError as ModelRouterError
-    from .errors import ProviderError as ProviderError
-    from .errors import StreamInterrupted as StreamInterrupted
-    from .errors import UnknownModel as UnknownModel
-    from .errors import UnknownModule as UnknownModule
+    from .errors import *  # noqa: F403 - its __all__ is the names below
     from .metering.server import mark_worker_dead as mark_worker_dead
     from .metering.server import metrics_app as metrics_app
     from .metering.server import start_metrics_server as start_metrics_server

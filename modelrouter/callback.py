@@ -35,7 +35,6 @@ from .catalog.catalog import Catalog
 from .catalog.known_providers import known
 from .catalog.prices import cost
 from .catalog.target import Target
-from .completion import Attempt
 from .errors import ConfigurationError
 from .metering.metrics import Metrics
 from .planning.events import Event, FirstToken
@@ -88,10 +87,10 @@ class Hooks:
         if response is None:
             error = call.get("exception")
             failure = classify(error if isinstance(error, BaseException) else Exception(), target, ())
-            yield Attempt.of(target, "error", latency_s=latency, error_kind=failure.kind)
+            yield target.attempt("error", latency_s=latency, error_kind=failure.kind)
             return
         usage = usage_of(getattr(response, "usage", None))
-        yield Attempt.of(target, "ok", latency_s=latency, usage=usage, cost_usd=cost(usage, tables.price(target)))
+        yield target.attempt("ok", latency_s=latency, usage=usage, cost_usd=cost(usage, tables.price(target)))
         first = call.get("completion_start_time")
         if call.get("stream") and first is not None:
             yield FirstToken(target, _seconds(began, first))

@@ -7,10 +7,7 @@ from dataclasses import dataclass, field, fields
 from decimal import Context, Decimal
 from enum import StrEnum
 from functools import reduce
-from typing import TYPE_CHECKING, Any, Literal, Self
-
-if TYPE_CHECKING:
-    from .catalog.target import Target
+from typing import Any, Literal, Self
 
 __all__ = [
     "EXACT",
@@ -39,8 +36,8 @@ def add(amounts: Iterable[Decimal]) -> Decimal:
 
 
 class Kind(StrEnum):
-    """Why an attempt gave no answer. What follows for the call is decided in ``plan.py``, for later ones in
-    ``health.py``."""
+    """Why an attempt gave no answer. What follows for the call is decided in ``planning``, for later ones in its
+    ``health``."""
 
     RATE_LIMIT = "rate_limit"
     CONNECTION = "connection"
@@ -131,18 +128,6 @@ class Attempt:
     listed: bool = True
     """Whether the catalog lists the model."""
 
-    @classmethod
-    def of(cls, target: Target, outcome: Outcome, **facts: Any) -> Self:
-        """An attempt at this model."""
-        return cls(
-            model=target.name,
-            litellm_model=target.litellm_model,
-            provider=target.provider,
-            outcome=outcome,
-            listed=target.listed,
-            **facts,
-        )
-
     @property
     def label(self) -> str:
         """The model's name for metrics and logs: LiteLLM's, without its provider."""
@@ -155,10 +140,9 @@ class Attempt:
             return "cached"
         if self.outcome == "skipped":
             return f"skipped: {self.error}"
-        said = self.error or ""
         if self.error_kind is Kind.TIMEOUT:
-            return said or f"timeout after {self.latency_s:.1f} s"
-        return f"{self.error_kind}: {said} ({self.latency_s:.1f} s)"
+            return self.error or f"timeout after {self.latency_s:.1f} s"
+        return f"{self.error_kind}: {self.error or ''} ({self.latency_s:.1f} s)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,11 +194,10 @@ class Completion:
     def body(self) -> dict[str, Any] | None:
         """`response` as plain data in OpenAI's form. After a cache hit it is there without LiteLLM; it is None when a
         stand-in has answered."""
-        kept: dict[str, Any] | None = getattr(self._response, "body", None)
-        if kept is not None or self.response is None:
-            return kept
-        plain: dict[str, Any] = self.response.model_dump(warnings=False)
-        return plain
+        body: dict[str, Any] | None = getattr(self._response, "body", None)
+        if body is None and self.response is not None:
+            body = self.response.model_dump(warnings=False)
+        return body
 
     def __str__(self) -> str:
         return self.text

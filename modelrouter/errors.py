@@ -51,14 +51,10 @@ __all__ = [
     "MetricsUnavailable",
     "MissingKey",
     "ModelRouterError",
-    "Problem",
     "ProviderError",
-    "StoreError",
     "StreamInterrupted",
     "UnknownModel",
     "UnknownModule",
-    "UnknownPair",
-    "nearest",
 ]
 
 

@@ -50,20 +50,14 @@ def lacks(target: Target, request: Request) -> str | None:
 
 def denied(target: Target, request: Request) -> str | None:
     """What the request needs and the catalog says that the model has not."""
-    return next(
-        (f"it takes no {need}" for need in needs(_required(request)) if target.supports.get(need) is False), None
-    )
+    denials = (f"it takes no {need}" for need in needs(_required(request)) if target.supports.get(need) is False)
+    return next(denials, None)
 
 
 def needs(request: Request) -> tuple[str, ...]:
     """Which of the abilities that models differ in the request asks for."""
     asked = [name for name in ("tools", "response_format") if request.params.get(name)]
     return (*asked, "images") if any(_images(request)) else tuple(asked)
-
-
-def tabled(target: Target, column: str) -> bool:
-    """Whether LiteLLM's table says that the model has an ability."""
-    return row(target).get(column) is True
 
 
 @functools.lru_cache(maxsize=4096)

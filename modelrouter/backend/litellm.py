@@ -68,7 +68,7 @@ class LiteLLM:
         said = target.supports.get(ability)
         if said is None:
             loading.load()
-            said = abilities.tabled(target, _ABILITIES[ability])
+            said = tables.row(target).get(_ABILITIES[ability]) is True
         return said
 
     async def send(self, target: Target, request: Request, *, within: float) -> Reply | Failure:

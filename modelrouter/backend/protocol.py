@@ -42,13 +42,8 @@ class Backend(Protocol):
 
     async def send(self, target: Target, request: Request, *, within: float) -> Reply | Failure:
         """Send one request and wait for the whole answer, `within` seconds at most; then the connection is closed.
-
-        Never raises but for cancellation. Needs `load` first.
-        """
+        Never raises but for cancellation. Needs `load` first."""
 
     async def open(self, target: Target, request: Request, *, within: float, thinking: bool) -> Piece | Reply | Failure:
-        """Send one request for a stream and wait for its first piece, `within` seconds at most. Thinking: pieces of the
-        model's reasoning are pieces too.
-
-        A `Reply` when the answer has no text to stream. Never raises but for cancellation. Needs `load` first.
-        """
+        """`send`, for a stream: its first piece within so many seconds, or a `Reply` when the answer has no text to
+        stream. Thinking: pieces of the model's reasoning are pieces too."""

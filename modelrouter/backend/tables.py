@@ -117,11 +117,8 @@ def _from_row(name: str, row: Mapping[str, Any]) -> Price | None:
 
 
 def _prices(row: Mapping[str, Any], suffix: str) -> dict[str, Decimal]:
-    return {
-        ours: _per_million(row[theirs + suffix])
-        for ours, theirs in _FIELDS.items()
-        if row.get(theirs + suffix) is not None
-    }
+    found = {ours: row.get(theirs + suffix) for ours, theirs in _FIELDS.items()}
+    return {ours: _per_million(dollars) for ours, dollars in found.items() if dollars is not None}
 
 
 def _per_million(dollars: float | str) -> Decimal:

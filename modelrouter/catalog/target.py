@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from modelrouter import environment
-from modelrouter.completion import label_of
+from modelrouter.completion import Attempt, Outcome, label_of
 
 
 def nothing() -> Mapping[str, Any]:
@@ -82,6 +82,10 @@ class Target:
     def label(self) -> str:
         """The model's name for metrics and logs: LiteLLM's, without its provider."""
         return label_of(self.litellm_model)
+
+    def attempt(self, outcome: Outcome, **facts: Any) -> Attempt:
+        """The record of a try of this model, or of why it was passed over."""
+        return Attempt(self.name, self.litellm_model, self.provider, outcome, listed=self.listed, **facts)
 
 
 @dataclass(frozen=True, slots=True)

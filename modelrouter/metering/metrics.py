@@ -13,14 +13,14 @@ import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Concatenate, Literal, ParamSpec
+from typing import Concatenate, Literal, ParamSpec, get_args
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
 from modelrouter.catalog.target import Target
 from modelrouter.completion import Attempt, Kind, Usage
 from modelrouter.errors import MetricsUnavailable
-from modelrouter.planning.events import CacheUsed, CallEnded, Event, FellOver, FirstToken
+from modelrouter.planning.events import CacheResult, CacheUsed, CallEnded, CallOutcome, Event, FellOver, FirstToken
 from modelrouter.process.forks import held_lock
 
 BUCKETS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 90.0, 120.0)
@@ -30,13 +30,8 @@ OWN_LABELS = 100
 """So many models that the catalog does not list get labels of their own in a process; the rest share `OTHER`."""
 OTHER = "other"
 
-CacheResult = Literal["hit", "miss", "coalesced", "error"]
 Status = Literal["success", "error", "cancelled"]
-CallOutcome = Literal["success", "error", "bad_request", "cancelled"]
 
-_STATUSES: tuple[Status, ...] = ("success", "error", "cancelled")
-_OUTCOMES: tuple[CallOutcome, ...] = ("success", "error", "bad_request", "cancelled")
-_CACHE_RESULTS: tuple[CacheResult, ...] = ("hit", "miss", "coalesced", "error")
 _TOKEN_TYPES = ("input", "output", "cache_read", "cache_write", "reasoning")
 _ERROR_TYPES = tuple(kind for kind in Kind if kind is not Kind.CANCELLED)
 _FALLBACK_REASONS = tuple(kind for kind in _ERROR_TYPES if kind is not Kind.BAD_REQUEST)  # which is raised instead
@@ -210,15 +205,13 @@ class Metrics:
         if attempt.outcome in ("skipped", "cached"):
             return
         series = self._model_series(attempt.provider, attempt.label, attempt.model, listed=attempt.listed)
-        if attempt.error_kind is Kind.CANCELLED:
-            series.requests["cancelled"].inc()
-        else:
+        cancelled = attempt.error_kind is Kind.CANCELLED
+        status: Status = "cancelled" if cancelled else "success" if attempt.outcome == "ok" else "error"
+        series.requests[status].inc()
+        if not cancelled:
             series.latency.observe(attempt.latency_s)
-            if attempt.outcome == "ok":
-                series.requests["success"].inc()
-            else:
-                series.requests["error"].inc()
-                self._errors.labels(self._provider(attempt.provider), attempt.error_kind or "unknown").inc()
+        if status == "error":
+            self._errors.labels(self._provider(attempt.provider), attempt.error_kind or "unknown").inc()
         for counter, count in zip(series.tokens, (attempt.usage or Usage()).counts, strict=True):
             if count > 0:
                 counter.inc(count)
@@ -226,18 +219,14 @@ class Metrics:
             series.cost.inc(float(attempt.cost_usd))
         elif attempt.outcome == "ok" or attempt.usage is not None:
             series.cost_unknown.inc()
-            self._warn(series, module, attempt)
-
-    def _warn(self, series: _ModelSeries, module: str, attempt: Attempt) -> None:
-        if series.warned:
-            return
-        series.warned = True
-        why = (
-            "the provider did not say how many tokens it used"
-            if attempt.usage is None
-            else "no price in the catalog nor in LiteLLM's table; give the model a price in the catalog"
-        )
-        _logger.warning("cost_unknown model=%s module=%s: %s", attempt.litellm_model, module, why)
+            if not series.warned:
+                series.warned = True
+                why = (
+                    "the provider did not say how many tokens it used"
+                    if attempt.usage is None
+                    else "no price in the catalog nor in LiteLLM's table; give the model a price in the catalog"
+                )
+                _logger.warning("cost_unknown model=%s module=%s: %s", attempt.litellm_model, module, why)
 
     @_harmless
     def set_aside(self, target: Target, aside: bool) -> None:
@@ -257,10 +246,9 @@ class Metrics:
             self._providers.add(provider)
         else:
             provider, label = self._provider(provider), OTHER
-        if (series := self._models.get((provider, label))) is None:
-            of = (provider, label)
+        if (series := self._models.get(of := (provider, label))) is None:
             series = self._models[of] = _ModelSeries(
-                requests={status: self._requests.labels(*of, status) for status in _STATUSES},
+                requests={status: self._requests.labels(*of, status) for status in get_args(Status)},
                 latency=self._latency.labels(*of),
                 first_token=self._first_token.labels(*of),
                 tokens=tuple(self._tokens.labels(*of, kind) for kind in _TOKEN_TYPES),
@@ -273,9 +261,9 @@ class Metrics:
     def _module_series(self, module: str) -> _ModuleSeries:
         if (series := self._modules.get(module)) is None:
             series = self._modules[module] = _ModuleSeries(
-                requests={outcome: self._module_requests.labels(module, outcome) for outcome in _OUTCOMES},
+                requests={outcome: self._module_requests.labels(module, outcome) for outcome in get_args(CallOutcome)},
                 cost=self._module_cost.labels(module),
-                cache={result: self._cache_requests.labels(module, result) for result in _CACHE_RESULTS},
+                cache={result: self._cache_requests.labels(module, result) for result in get_args(CacheResult)},
                 cache_saved=self._cache_saved.labels(module),
             )
         return series

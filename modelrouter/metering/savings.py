@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import time
 import weakref
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
@@ -22,7 +23,6 @@ EVERY = 5.0
 _DIGITS = 12
 """Of money after the point: a counter of every store's is a whole number of picodollars. No price has more."""
 
-
 _lock = process_lock()
 _all: weakref.WeakSet[Savings] = weakref.WeakSet()
 
@@ -32,7 +32,7 @@ class Savings:
 
     def __init__(self, write: Callable[[Mapping[str, int]], bool]) -> None:
         self._write = write
-        self.changes: dict[str, int] = {}
+        self.changes = Counter[str]()
         """Not written yet."""
         self._rest_until = 0.0
         with _lock:
@@ -43,9 +43,9 @@ class Savings:
         saved = event.saved_usd
         picodollars = int(EXACT.to_integral_value(EXACT.scaleb(saved, _DIGITS))) if saved else 0
         with _lock:
-            self._add(f"{event.result}:{module}", 1)
+            self.changes[f"{event.result}:{module}"] += 1
             if picodollars:
-                self._add(f"saved:{module}", picodollars)
+                self.changes[f"saved:{module}"] += picodollars
 
     def flush(self, *, at_once: bool = False) -> None:
         """Write the changes, unless that was done a moment ago. Those that cannot be written are kept for later."""
@@ -54,14 +54,10 @@ class Savings:
             if not self.changes or (now < self._rest_until and not at_once):
                 return
             self._rest_until = now + EVERY
-            changes, self.changes = self.changes, {}
+            changes, self.changes = self.changes, Counter()
         if not self._write(changes):
             with _lock:
-                for name, change in changes.items():
-                    self._add(name, change)
-
-    def _add(self, name: str, change: int) -> None:
-        self.changes[name] = self.changes.get(name, 0) + change
+                self.changes.update(changes)
 
 
 @atexit.register
@@ -73,7 +69,7 @@ def _flush_all() -> None:
 def _begin_anew() -> None:
     """In a forked child: the parent writes its changes itself."""
     for counters in _all:
-        counters.changes = {}
+        counters.changes = Counter()
 
 
 at_fork(in_child=_begin_anew)

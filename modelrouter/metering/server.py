@@ -24,10 +24,9 @@ if TYPE_CHECKING:
 METRICS_PATH = "/api/v1/metrics"
 """Where the guide has them."""
 
-Scope: TypeAlias = MutableMapping[str, Any]
-Receive: TypeAlias = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send: TypeAlias = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-ASGIApp: TypeAlias = Callable[[Scope, Receive, Send], Awaitable[None]]
+Message: TypeAlias = MutableMapping[str, Any]
+Receive: TypeAlias = Callable[[], Awaitable[Message]]
+ASGIApp: TypeAlias = Callable[[Message, Receive, Callable[[Message], Awaitable[None]]], Awaitable[None]]
 
 
 def metrics_app(*, registry: CollectorRegistry | None = None) -> ASGIApp:
@@ -38,8 +37,7 @@ def metrics_app(*, registry: CollectorRegistry | None = None) -> ASGIApp:
 
     Raises `MetricsUnavailable` as `Metrics.of` does, and when the directory of multiprocess mode is not there.
     """
-    app: ASGIApp = make_asgi_app(_source(registry))
-    return app
+    return make_asgi_app(_source(registry))
 
 
 def start_metrics_server(
@@ -75,8 +73,7 @@ def mark_worker_dead(pid: int | None = None) -> None:
     starts, so that a replacement clears up after its predecessor. Not where processes share the directory across
     containers: each container sees its own processes alone, and would take the others for dead.
     """
-    variable = multiprocess()
-    if variable is None:
+    if (variable := multiprocess()) is None:
         return
     files = Path(os.environ[variable]).glob("gauge_live*_*.db")
     known = {int(name) for file in files if (name := file.stem.rpartition("_")[2]).isdecimal()}
@@ -87,10 +84,8 @@ def mark_worker_dead(pid: int | None = None) -> None:
 def _runs(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # somebody else's
-        pass
+    except OSError as error:
+        return isinstance(error, PermissionError)  # it is somebody else's
     return True
 
 
@@ -127,8 +122,7 @@ class MetricsServer:
 def _source(registry: CollectorRegistry | None) -> CollectorRegistry:
     """The registry to show."""
     Metrics.of(registry)  # so that the names are there before the first call
-    variable = multiprocess()
-    if variable is None:
+    if (variable := multiprocess()) is None:
         return REGISTRY if registry is None else registry
     collected = CollectorRegistry()
     try:

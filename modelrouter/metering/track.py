@@ -77,7 +77,7 @@ class Tracker:
     def total(self) -> Spent:
         """All of it."""
         with self._lock:
-            return sum(self._lines.values(), Spent())
+            return sum(self._lines.values(), _NOTHING)
 
     @property
     def by_module(self) -> Mapping[str, Spent]:
@@ -142,19 +142,16 @@ def track() -> Tracker:
 def _spent(event: Event) -> tuple[Spent | None, str | None]:
     """What an event adds, and to which model."""
     match event:
-        case Attempt(outcome="skipped"):
-            return None, None
         case Attempt(outcome="cached"):
             return Spent(calls=1, cache_hits=1), event.model
-        case Attempt():
+        case Attempt(outcome="ok" | "error"):
             answered = event.outcome == "ok"
-            known = event.cost_usd is not None
             spent = Spent(
                 calls=int(answered),
                 requests=1,
                 usage=event.usage or Usage(),
                 cost_usd=event.cost_usd if event.cost_usd is not None else Decimal(0),
-                unknown=int(not known and (answered or event.usage is not None)),
+                unknown=int(event.cost_usd is None and (answered or event.usage is not None)),
                 latency_s=event.latency_s,
             )
             return spent, event.model

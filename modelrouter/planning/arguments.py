@@ -40,12 +40,9 @@ class Arguments:
 
 
 def request_from(arguments: Arguments) -> Request:
-    """Check what the caller passed and make the request of it.
+    """Check what the caller passed and make the request of it. Raises `InvalidRequest`, with the argument and the mend.
 
     `messages` are OpenAI's: mappings (or objects with ``model_dump``) with a ``role`` and a ``content``.
-
-    Raises:
-        InvalidRequest: naming the argument and the mend.
     """
     _seconds("timeout", arguments.timeout)
     _seconds("deadline", arguments.deadline)
@@ -113,8 +110,7 @@ def _params(params: Mapping[str, Any]) -> Mapping[str, Any]:
         if name in REFUSED:
             raise InvalidRequest(f"{name}= is not a parameter of a call: {REFUSED[name]}.")
         if name in ("tools", "functions") and not _of_mappings(value):
-            said = reprlib.repr(value)
-            raise InvalidRequest(f"{name}= takes a list of mappings in OpenAI's form, not {said}.")
+            raise InvalidRequest(f"{name}= takes a list of mappings in OpenAI's form, not {reprlib.repr(value)}.")
         if name == "n" and value != 1:
             raise InvalidRequest(f"n={value!r}: one call gives one answer. Call in a loop for more of them.")
         if (
@@ -179,13 +175,12 @@ def _message(number: int, message: Any) -> Mapping[str, Any]:
         raise InvalidRequest(f"{where} has no 'content'.")
     if content is not None and not isinstance(content, (str, list)):
         raise InvalidRequest(f"{where}: 'content' is a string or a list of parts, not {type(content).__name__}.")
-    if isinstance(content, list):
-        for index, part in enumerate(content):
-            if not isinstance(part, Mapping) or not isinstance(part.get("type"), str):
-                raise InvalidRequest(
-                    f"{where}: content[{index}] is no part. A part is {{'type': 'text', 'text': '...'}} "
-                    "or another type of OpenAI's form."
-                )
+    for index, part in enumerate(content if isinstance(content, list) else ()):
+        if not isinstance(part, Mapping) or not isinstance(part.get("type"), str):
+            raise InvalidRequest(
+                f"{where}: content[{index}] is no part. A part is {{'type': 'text', 'text': '...'}} "
+                "or another type of OpenAI's form."
+            )
     return dict(message)
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable
 from typing import Any
 
 from modelrouter.completion import Attempt, Completion, Kind, Usage
 from modelrouter.errors import StreamInterrupted
 
 from .call import Candidate
-from .effects import Close, Effect, Emit, Interrupted, Next, OpenStream, Report, Send, Sleep
+from .effects import Close, Effect, Emit, Interrupted, Next, OpenStream, Report, Send, Sleep, Steps
 from .events import CacheUsed, FirstToken, ModelLeft
 from .exchange import Failure, Piece, Reply, Thinking
 from .judging import judge
@@ -36,10 +36,10 @@ def time_until(progress: Progress, others: int) -> float:
 
 
 def attempt(
-    progress: Progress, candidate: Candidate, rest: Sequence[Candidate], random: Callable[[], float]
-) -> Generator[Effect, tuple[Any, float], tuple[Completion | None, Attempt]]:
+    progress: Progress, candidate: Candidate, rest: list[Candidate]
+) -> Steps[tuple[Completion | None, Attempt]]:
     """Ask one model, with `rest` behind it: its answer if it gave one, and the record of the last request."""
-    call, target = progress.call, candidate.target
+    call, target, request = progress.call, candidate.target, candidate.request
     others = progress.usable(rest)
     until = time_until(progress, others)
     limit, retries = call.timeout_of(target), 0
@@ -50,16 +50,12 @@ def attempt(
         began = progress.now
         within = max(SHORTEST, min(limit, until - began))
         first_token, text = None, None
-        asking = (
-            OpenStream(target, candidate.request, within, call.thinking)
-            if call.stream
-            else Send(target, candidate.request, within)
-        )
+        asking = OpenStream(target, request, within, call.thinking) if call.stream else Send(target, request, within)
         outcome = yield from progress.step(asking)
         if isinstance(outcome, Piece):
             outcome, text, first_token = yield from _hand_on(progress, candidate, outcome, began=began, gap=limit)
             within = limit
-        failure, parsed = judge(outcome, candidate.request)
+        failure, parsed = judge(outcome, request)
         record = progress.attempt(candidate, began, outcome, failure)
         yield from progress.report(record)
         if isinstance(outcome, Interrupted):
@@ -70,16 +66,15 @@ def attempt(
             return progress.completion(candidate, outcome, parsed, first_token), record
         wait = None
         if text is None and retries < call.settings.retries:
-            wait = _wait(failure, retries, last=not others, left=until - progress.now, random=random)
+            wait = _wait(failure, retries, last=not others, left=until - progress.now, random=progress.random)
         if wait is None:
             # What the caller alone finds too slow says nothing for other calls.
             cut_short = failure.kind is Kind.TIMEOUT and within < NEARLY * call.usual_timeout_of(target)
             yield from progress.report(ModelLeft(target, failure, cut_short=cut_short))
             progress.publishing = None if cut_short else failure
             if text is not None:
-                raise StreamInterrupted(module=call.module, attempts=progress.attempts, partial_text=text) from cause(
-                    failure
-                )
+                broken = StreamInterrupted(module=call.module, attempts=progress.attempts, partial_text=text)
+                raise broken from cause(failure)
             progress.note(candidate, failure)
             return None, record
         retries += 1
@@ -88,7 +83,7 @@ def attempt(
 
 def _hand_on(
     progress: Progress, candidate: Candidate, outcome: Any, *, began: float, gap: float
-) -> Generator[Effect, tuple[Any, float], tuple[Reply | Failure | Interrupted, str, float | None]]:
+) -> Steps[tuple[Reply | Failure | Interrupted, str, float | None]]:
     """Emit a stream's pieces, with at most `gap` seconds between two of them: how it ended, its text so far, and the
     seconds until the first of it.
 
@@ -119,15 +114,12 @@ def _hand_on(
 def _wait(failure: Failure, retries: int, *, last: bool, left: float, random: Callable[[], float]) -> float | None:
     """Seconds before the same model is asked again; None: go on to the next one."""
     again = failure.kind in MAY_PASS or (failure.kind is Kind.TIMEOUT and last)
-    if not again or failure.lasting:
+    if not again or failure.lasting or (failure.retry_after or 0) > PATIENCE:
         return None
     if failure.retry_after is not None:
-        if failure.retry_after > PATIENCE:
-            return None
         # A little more than was asked for: many clients were told the same.
         wait = failure.retry_after * (1 + random() / 10) + random() / 10
     else:
         # Most of the exponential step for certain and some by chance: while the steps grow, so do the waits.
-        step = min(BACKOFF_MOST, BACKOFF * 2**retries)
-        wait = step * (0.6 + 0.4 * random())
+        wait = min(BACKOFF_MOST, BACKOFF * 2**retries) * (0.6 + 0.4 * random())
     return wait if wait + SHORTEST < left else None

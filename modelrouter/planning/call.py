@@ -75,17 +75,13 @@ class Candidate:
     key: str | None = None
     """Of its remembered answer, once that was looked for and not found."""
     _request: Request | None = None
-    _checked = False
+    checked = False
+    """Its obstacle has been looked up. False again: more may be known of the model now."""
     _obstacle: Obstacle | None = None
 
     def __init__(self, call: Call, target: Target) -> None:
         self.call = call
         self.target = target
-
-    @property
-    def name(self) -> str:
-        """The catalog's, of the model."""
-        return self.target.name
 
     @property
     def request(self) -> Request:
@@ -96,11 +92,7 @@ class Candidate:
 
     def obstacle(self, facts: Facts) -> Obstacle | None:
         """What keeps the model from answering, looked up once."""
-        if not self._checked:
+        if not self.checked:
             self._obstacle = facts.obstacle(self.target, self.request)
-            self._checked = True
+            self.checked = True
         return self._obstacle
-
-    def look_again(self) -> None:
-        """More may be known of the model now."""
-        self._checked = False

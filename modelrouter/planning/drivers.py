@@ -41,12 +41,8 @@ def drive_stream(
     """
     effect: Effect | None = next(plan)
     while effect is not None:
-        result: Any = None
         try:
-            if isinstance(effect, Emit):
-                yield effect.text
-            else:
-                result = perform(effect)
+            result = (yield effect.text) if isinstance(effect, Emit) else perform(effect)
         except BaseException as error:  # noqa: BLE001 - the plan meters it and raises it again
             result = _interrupted(error)
         effect = _after(plan, result, ended)
@@ -58,12 +54,8 @@ async def adrive_stream(
     """`drive_stream`, asynchronously."""
     effect: Effect | None = next(plan)
     while effect is not None:
-        result: Any = None
         try:
-            if isinstance(effect, Emit):
-                yield effect.text
-            else:
-                result = await perform(effect)
+            result = (yield effect.text) if isinstance(effect, Emit) else await perform(effect)
         except BaseException as error:  # noqa: BLE001 - as above
             result = _interrupted(error)
         effect = _after(plan, result, ended)

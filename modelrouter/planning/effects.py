@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Generator
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 from modelrouter.catalog.target import Target
 from modelrouter.completion import Completion, Usage
 
 from .events import Event
 from .exchange import Failure, Remembered, Reply, Request
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,4 +144,6 @@ class StreamClosed(BaseException):
     """The caller closed a stream, or the coroutine of a call, before its end. Never seen outside the drivers."""
 
 
-Plan: TypeAlias = Generator[Effect, tuple[Any, float], Completion]
+Steps: TypeAlias = Generator[Effect, tuple[Any, float], T]
+"""Part of a plan: it is sent what came of each effect, and the monotonic time."""
+Plan: TypeAlias = Steps[Completion]

@@ -11,6 +11,9 @@ from modelrouter.completion import Attempt, Kind
 
 from .exchange import Failure
 
+CacheResult: TypeAlias = Literal["hit", "miss", "coalesced", "error"]
+CallOutcome: TypeAlias = Literal["success", "error", "bad_request", "cancelled"]
+
 
 @dataclass(frozen=True, slots=True)
 class FellOver:
@@ -46,7 +49,7 @@ class ModelLeft:
 class CacheUsed:
     """What the cache was good for in a call; reported once per call, but for an ``error`` of the store."""
 
-    result: Literal["hit", "miss", "coalesced", "error"]
+    result: CacheResult
     saved_usd: Decimal | None = None
     """What the answer had cost when it was made."""
 
@@ -55,7 +58,7 @@ class CacheUsed:
 class CallEnded:
     """A call is over: what its module is billed."""
 
-    outcome: Literal["success", "error", "bad_request", "cancelled"]
+    outcome: CallOutcome
     cost_usd: Decimal | None
 
 

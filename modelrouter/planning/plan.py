@@ -12,14 +12,13 @@ an answer; `progress` what happened so far.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
 
 from modelrouter.completion import Kind, known
 from modelrouter.errors import BadRequest
 
 from .call import Call, Candidate, Facts
 from .effects import Plan
-from .events import CallEnded, FellOver
+from .events import CallEnded, CallOutcome, FellOver
 from .progress import Progress
 from .remembering import remembered
 from .sharing import share
@@ -33,27 +32,22 @@ def plan(call: Call, facts: Facts, *, now: float, random: Callable[[], float]) -
     Returns the `Completion`. Raises `BadRequest`, `MissingKey`, `DeadlineExceeded`, `AllModelsFailed` or
     `StreamInterrupted` with every attempt; an interruption is metered and raised again as it came.
     """
-    progress = Progress(call, facts, now=now, start=now, end=now + call.settings.deadline)
-    outcome: Literal["error", "bad_request", "cancelled"]
+    progress = Progress(call, facts, random, now=now, start=now, end=now + call.settings.deadline)
     try:
-        answer = yield from _ask(progress, random)
+        answer = yield from _ask(progress)
     except GeneratorExit:
         raise
     except BaseException as error:
-        match error:
-            case BadRequest():
-                outcome = "bad_request"
-            case Exception():
-                outcome = "error"
-            case _:
-                outcome = "cancelled"
+        outcome: CallOutcome = "error" if isinstance(error, Exception) else "cancelled"
+        if isinstance(error, BadRequest):
+            outcome = "bad_request"
         yield from progress.report(CallEnded(outcome, known(progress.attempts)))
         raise
     yield from progress.report(CallEnded("success", answer.cost_usd))
     return answer
 
 
-def _ask(progress: Progress, random: Callable[[], float]) -> Plan:
+def _ask(progress: Progress) -> Plan:
     candidates = [Candidate(progress.call, target) for target in progress.call.chain]
     waiting, aside = candidates[:], list[Candidate]()
     over: tuple[str, Kind] | None = None  # for whom the next one stands in, and why
@@ -71,18 +65,18 @@ def _ask(progress: Progress, random: Callable[[], float]) -> Plan:
         obstacle = progress.obstacle(candidate)
         if obstacle is None and not progress.loaded:
             yield from progress.load()
-            candidate.look_again()  # LiteLLM's tables know more
+            candidate.checked = False  # LiteLLM's tables know more
             obstacle = progress.obstacle(candidate)
         if obstacle is not None:
             yield from progress.skip(candidate, obstacle.kind, obstacle.why)
             continue
         if in_place and (why := progress.facts.set_aside(candidate.target, progress.now)) is not None:
             aside.append(candidate)
-            over = over or (candidate.name, why)
+            over = over or (candidate.target.name, why)
             continue
-        if over is not None and over[0] != candidate.name:
-            yield from progress.report(FellOver(progress.call.module, over[0], candidate.name, over[1]))
-        answer, asked = yield from share(progress, candidate, [*waiting, *aside], random)
+        if over is not None and over[0] != candidate.target.name:
+            yield from progress.report(FellOver(progress.call.module, over[0], candidate.target.name, over[1]))
+        answer, asked = yield from share(progress, candidate, [*waiting, *aside])
         if answer is not None:
             return answer
         over = None if asked.error_kind is None else (asked.model, asked.error_kind)

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from decimal import Decimal
-from typing import Any, TypeAlias
+from functools import partial
+from typing import Any
 
 from modelrouter.completion import Attempt, Completion, Kind, Usage, total
 from modelrouter.errors import AllModelsFailed, BadRequest, DeadlineExceeded, MissingKey, ProviderError
 
 from .call import Call, Candidate, Facts
-from .effects import Effect, Emit, Interrupted, Load, Report
+from .effects import Effect, Emit, Interrupted, Load, Report, Steps
 from .events import Event
 from .exchange import Failure, Obstacle, Remembered, Reply
 
 SHORTEST = 0.01
 """Seconds: with less time than this left, no request is worth sending."""
-
-Steps: TypeAlias = Generator[Effect, tuple[Any, float], Any]
 
 
 @dataclass(slots=True)
@@ -27,6 +26,7 @@ class Progress:
 
     call: Call
     facts: Facts
+    random: Callable[[], float]
     now: float
     start: float
     end: float
@@ -45,7 +45,7 @@ class Progress:
     reader: float = 0.0
     """Seconds that the reader of a stream has taken, which are not the model's."""
 
-    def step(self, effect: Effect) -> Steps:
+    def step(self, effect: Effect) -> Steps[Any]:
         """Have one effect performed, and keep the time. It may be `Interrupted`."""
         before = self.now
         result, self.now = yield effect
@@ -53,19 +53,19 @@ class Progress:
             self.reader += self.now - before
         return result
 
-    def do(self, effect: Effect) -> Steps:
+    def do(self, effect: Effect) -> Steps[Any]:
         """`step`, where an interruption ends the call."""
         result = yield from self.step(effect)
         if isinstance(result, Interrupted):
             raise result.error
         return result
 
-    def report(self, event: Event) -> Steps:
+    def report(self, event: Event) -> Steps[None]:
         if isinstance(event, Attempt):
             self.attempts.append(event)
         yield from self.do(Report(self.call.module, event))
 
-    def load(self) -> Steps:
+    def load(self) -> Steps[None]:
         """Have the backend made ready, which is not charged to the deadline."""
         began = self.now
         yield from self.do(Load())
@@ -103,8 +103,7 @@ class Progress:
         # An answer is billed, turned down or not, and so is what came of a stream. Nobody knows what a provider bills
         # for an answer that was not waited for; an error is free.
         billed = not isinstance(outcome, Failure) or outcome.usage is not None or outcome.kind is Kind.TIMEOUT
-        return Attempt.of(
-            target,
+        return target.attempt(
             "ok" if failure is None else "skipped" if failure.unsent else "error",
             error_kind=failure.kind if failure else None,
             error=failure.message if failure else None,
@@ -116,9 +115,9 @@ class Progress:
             status=failure.status if failure else None,
         )
 
-    def skip(self, candidate: Candidate, kind: Kind, why: str) -> Steps:
+    def skip(self, candidate: Candidate, kind: Kind, why: str) -> Steps[Attempt]:
         """Report that a model is passed over: the record of it."""
-        attempt = Attempt.of(candidate.target, "skipped", error_kind=kind, error=why)
+        attempt = candidate.target.attempt("skipped", error_kind=kind, error=why)
         yield from self.report(attempt)
         return attempt
 
@@ -163,17 +162,10 @@ class Progress:
             obstacle = candidates[0].obstacle(self.facts)
             if obstacle is not None and obstacle.variable is not None:
                 return MissingKey(module=module, variable=obstacle.variable, attempts=self.attempts)
-        facts: Mapping[str, Any] = {
-            "module": module,
-            "models": len(candidates),
-            "attempts": self.attempts,
-            "elapsed": self.now - self.start,
-        }
-        error: AllModelsFailed
+        made: Callable[..., AllModelsFailed] = AllModelsFailed
         if self.late:
-            error = DeadlineExceeded(**facts, deadline=self.call.settings.deadline)
-        else:
-            error = AllModelsFailed(**facts)
+            made = partial(DeadlineExceeded, deadline=self.call.settings.deadline)
+        error = made(module=module, models=len(candidates), attempts=self.attempts, elapsed=self.now - self.start)
         error.__cause__ = cause(self.last) if self.last is not None else None
         return error
 

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Generator
 from dataclasses import replace
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 from modelrouter.completion import Attempt, Completion
 
 from .call import Candidate
-from .effects import Effect, Emit, Interrupted, ReadCache, StreamClosed, WriteCache
+from .effects import Emit, Interrupted, ReadCache, Steps, StreamClosed, WriteCache
 from .events import CacheUsed
 from .exchange import Remembered, Reply
 from .judging import COMPLETE, judge
-from .progress import Progress, Steps
+from .progress import Progress
 
 
-def remembered(progress: Progress, candidate: Candidate) -> Generator[Effect, tuple[Any, float], Completion | None]:
+def remembered(progress: Progress, candidate: Candidate) -> Steps[Completion | None]:
     """The model's answer out of the cache. It costs nothing, and needs no key."""
     call = progress.call
     if call.cache == "off":
@@ -37,7 +36,7 @@ def remembered(progress: Progress, candidate: Candidate) -> Generator[Effect, tu
 
 def recall(
     progress: Progress, candidate: Candidate, found: Remembered, result: Literal["hit", "coalesced"]
-) -> Generator[Effect, tuple[Any, float], Completion | None]:
+) -> Steps[Completion | None]:
     """The answer made of one that was paid for already; None: it is none to this request."""
     reply = found.reply
     if reply.response is not None and not callable(reply.response):
@@ -47,7 +46,7 @@ def recall(
     if failure is not None:
         return None
     progress.publishing = found
-    yield from progress.report(Attempt.of(candidate.target, "cached", usage=reply.usage))
+    yield from progress.report(candidate.target.attempt("cached", usage=reply.usage))
     yield from progress.report(CacheUsed(result, found.cost_usd))
     if progress.call.stream and reply.text:
         stopped = yield from progress.step(Emit(reply.text))
@@ -56,7 +55,7 @@ def recall(
     return progress.completion(candidate, reply, parsed)
 
 
-def keep(progress: Progress, candidate: Candidate, reply: Reply, attempt: Attempt) -> Steps:
+def keep(progress: Progress, candidate: Candidate, reply: Reply, attempt: Attempt) -> Steps[None]:
     """Remember a complete answer, and have it ready for those who wait for the same."""
     progress.publishing = Remembered(reply, attempt.cost_usd)
     if candidate.key is not None and reply.finish_reason in COMPLETE:

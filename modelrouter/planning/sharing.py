@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Sequence
 from typing import Any
 
 from modelrouter.completion import Attempt, Completion, Kind
 
 from .attempt import attempt, time_until
 from .call import Candidate
-from .effects import Effect, Interrupted, Join, Publish, Wait
+from .effects import Interrupted, Join, Publish, Steps, Wait
 from .exchange import Failure, Remembered
 from .progress import SHORTEST, Progress
 from .remembering import recall, remembered
 
 
-def share(
-    progress: Progress, candidate: Candidate, rest: Sequence[Candidate], random: Callable[[], float]
-) -> Generator[Effect, tuple[Any, float], tuple[Completion | None, Attempt]]:
+def share(progress: Progress, candidate: Candidate, rest: list[Candidate]) -> Steps[tuple[Completion | None, Attempt]]:
     """Ask one model, or wait for another call that asks it the same: its answer, and the record of it."""
     call = progress.call
     if candidate.key is None or call.stream or call.cache != "use":
-        return (yield from attempt(progress, candidate, rest, random))
+        return (yield from attempt(progress, candidate, rest))
     while True:
         flight, leading = yield from progress.do(Join(candidate.key))
         if leading:
@@ -37,15 +34,13 @@ def share(
         # Another call may have published between the look and the joining.
         answer = yield from remembered(progress, candidate)
         if answer is None:
-            return (yield from attempt(progress, candidate, rest, random))
+            return (yield from attempt(progress, candidate, rest))
         return answer, progress.attempts[-1]
     finally:
         yield from progress.do(Publish(flight, progress.publishing))
 
 
-def _follow(
-    progress: Progress, candidate: Candidate, outcome: Any
-) -> Generator[Effect, tuple[Any, float], tuple[Completion | None, Attempt]]:
+def _follow(progress: Progress, candidate: Candidate, outcome: Any) -> Steps[tuple[Completion | None, Attempt]]:
     """What another call's answer or failure means for this one: nobody asks a model again that just failed."""
     if isinstance(outcome, Remembered):
         answer = yield from recall(progress, candidate, outcome, "coalesced")

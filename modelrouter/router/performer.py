@@ -16,25 +16,11 @@ from modelrouter.cache.cache import key as cache_key
 from modelrouter.cache.single_flight import Flights
 from modelrouter.catalog import prices
 from modelrouter.catalog.target import Target
-from modelrouter.completion import Attempt, Kind, Usage
+from modelrouter.completion import Attempt, Usage
 from modelrouter.metering import books, track
 from modelrouter.metering.metrics import Metrics
 from modelrouter.metering.savings import Savings
-from modelrouter.planning.effects import (
-    Close,
-    Effect,
-    Join,
-    Load,
-    Next,
-    OpenStream,
-    Publish,
-    ReadCache,
-    Report,
-    Send,
-    Sleep,
-    Wait,
-    WriteCache,
-)
+from modelrouter.planning import effects
 from modelrouter.planning.events import CacheUsed, CallEnded, FellOver, FirstToken, ModelLeft
 from modelrouter.planning.exchange import Failure, Obstacle, Piece, Remembered, Reply, Request
 from modelrouter.planning.health import Health
@@ -61,7 +47,8 @@ class Performer:
 
     def __init__(self, metrics: Metrics, store: Store | None, *, opened: Callable[[], None]) -> None:
         self._opened = opened
-        self._health = Health(metrics.set_aside)
+        health = Health(metrics.set_aside)
+        self.set_aside = health.aside
         self._flights = Flights()
         # Nothing is touched on disk before an answer is looked for.
         self._cache = Cache(default_store() if store is None else store, rebuild=loading.rebuild)
@@ -71,14 +58,14 @@ class Performer:
                 track.hear: (Attempt, CacheUsed, CallEnded, FellOver),
                 metrics.hear: (Attempt, CacheUsed, CallEnded, FellOver, FirstToken),
                 self._savings.hear: (CacheUsed,),
-                self._health.hear: (ModelLeft,),
+                health.hear: (ModelLeft,),
                 books.log: (FellOver,),
             }
         )
-        self._inline: Mapping[type[Effect], Callable[[Any], Any]] = {
-            Report: lambda effect: self._books.tell(effect.module, effect.event),
-            ReadCache: self._read,
-            Publish: lambda effect: self._flights.publish(effect.flight, effect.outcome),
+        self._inline: Mapping[type[effects.Effect], Callable[[Any], Any]] = {
+            effects.Report: lambda effect: self._books.tell(effect.module, effect.event),
+            effects.ReadCache: self._read,
+            effects.Publish: lambda effect: self._flights.publish(effect.flight, effect.outcome),
         }
         """Of the effects that take microseconds, for both."""
 
@@ -95,69 +82,62 @@ class Performer:
     # What a plan asks
 
     def obstacle(self, target: Target, request: Request) -> Obstacle | None:
-        """Why the model cannot answer the request: its key, its installation, its abilities."""
         return current().obstacle(target, request)
 
-    def set_aside(self, target: Target, now: float) -> Kind | None:
-        """Why the model keeps failing, or None."""
-        return self._health.aside(target, now)
-
     def context_window(self, target: Target) -> int | None:
-        """Tokens."""
         return current().context_window(target)
 
     def cost(self, target: Target, usage: Usage | None) -> Decimal | None:
-        """US dollars."""
         return prices.cost(usage, current().price(target))
 
     # What it has done
 
-    def perform(self, effect: Effect) -> Any:
+    def perform(self, effect: effects.Effect) -> Any:
         """Perform an effect, synchronously: what goes over the network runs on the background loop."""
         if (inline := self._inline.get(type(effect))) is not None:
             return inline(effect)
         match effect:
-            case Send() | OpenStream():
+            case effects.Send() | effects.OpenStream():
                 return self._bounded(self._send(effect), effect.within)
-            case Next():
+            case effects.Next():
                 # What is no text may come for so long, and then nothing.
                 return self._bounded(effect.stream.next(effect.within), 2 * effect.within)
-            case Close():
+            case effects.Close():
                 event_loops.finish(effect.stream.close())
                 return effect.stream.used()
-            case Load():
+            case effects.Load():
                 return self._load()
-            case Join():
+            case effects.Join():
                 return self._flights.join(effect.key, blocking=True)
-            case Wait():
+            case effects.Wait():
                 return effect.flight.wait(effect.within)
-            case WriteCache():
+            case effects.WriteCache():
                 return self._write(effect)
-            case Sleep():
+            case effects.Sleep():
                 return time.sleep(effect.seconds) if current().waits else None
         raise NotImplementedError(effect)
 
-    async def aperform(self, effect: Effect) -> Any:
+    async def aperform(self, effect: effects.Effect) -> Any:
         """Perform an effect, asynchronously."""
         if (inline := self._inline.get(type(effect))) is not None:
             return inline(effect)
         match effect:
-            case Send() | OpenStream():
+            case effects.Send() | effects.OpenStream():
                 return await self._send(effect)
-            case Next():
+            case effects.Next():
                 return await effect.stream.next(effect.within)
-            case Close():
+            case effects.Close():
                 await effect.stream.close()
                 return effect.stream.used()
-            case Load():
+            case effects.Load():
                 return self._opened() if current().ready() else await asyncio.to_thread(self._load)
-            case Join():
+            case effects.Join():
                 return self._flights.join(effect.key, blocking=False)
-            case Wait():
+            case effects.Wait():
                 return await effect.flight.await_(effect.within)
-            case WriteCache():
+            case effects.WriteCache():
                 return await asyncio.to_thread(self._write, effect)
-            case Sleep():
+            case effects.Sleep():
                 return await asyncio.sleep(effect.seconds) if current().waits else None
         raise NotImplementedError(effect)
 
@@ -172,14 +152,14 @@ class Performer:
         except TimeoutError:
             return Failure.timeout(within)
 
-    async def _send(self, effect: Send | OpenStream) -> Piece | Reply | Failure:
+    async def _send(self, effect: effects.Send | effects.OpenStream) -> Piece | Reply | Failure:
         target, request, within = effect.target, effect.request, effect.within
         announce(target)
-        if isinstance(effect, OpenStream):
+        if isinstance(effect, effects.OpenStream):
             return await current().open(target, request, within=within, thinking=effect.thinking)
         return await current().send(target, request, within=within)
 
-    def _read(self, effect: ReadCache) -> tuple[str | None, Remembered | None]:
+    def _read(self, effect: effects.ReadCache) -> tuple[str | None, Remembered | None]:
         key = cache_key(effect.target, effect.request, extra=effect.extra) if current().remembers else None
         if key is None:
             return None, None
@@ -188,7 +168,7 @@ class Performer:
             self._books.tell(effect.module, CacheUsed("error"))
         return key, found.answer
 
-    def _write(self, effect: WriteCache) -> None:
+    def _write(self, effect: effects.WriteCache) -> None:
         kept = self._cache.write(
             effect.key, effect.reply, effect.cost_usd, ttl=effect.ttl, module=effect.module, now=time.time()
         )

@@ -40,8 +40,7 @@ class Router:
 
     Args:
         catalog: The YAML file; None: `MODELROUTER_CONFIG`, then config/models.yaml in the working directory, then the
-        catalog
-            that comes with the package.
+            catalog that comes with the package.
         settings: The environment to use in place of the process's variables and .env.
         store: Where answers are remembered; None: on disk, in MODELROUTER_STATE_DIR or the user's cache directory.
         registry: A Prometheus registry of its own, for tests and embedding; None: the process-wide one.
@@ -195,11 +194,9 @@ class Router:
 def _limits(settings: ModuleSettings, arguments: Arguments) -> ModuleSettings:
     if arguments.deadline is None and arguments.retries is None:
         return settings
-    return replace(
-        settings,
-        deadline=settings.deadline if arguments.deadline is None else arguments.deadline,
-        retries=settings.retries if arguments.retries is None else arguments.retries,
-    )
+    deadline = settings.deadline if arguments.deadline is None else arguments.deadline
+    retries = settings.retries if arguments.retries is None else arguments.retries
+    return replace(settings, deadline=deadline, retries=retries)
 
 
 def _cache_mode(asked: bool | str | None, settings: ModuleSettings) -> Literal["use", "refresh", "off"]:

@@ -53,7 +53,10 @@ class _Direct:
         except StopAsyncIteration:
             raise
         except Exception as error:
-            if self._finish is not None and _is_cut(error):  # after all that matters
+            import httpx
+
+            cut = isinstance(error, httpx.ReadError | httpx.RemoteProtocolError)
+            if cut and self._finish is not None:  # after all that matters
                 raise StopAsyncIteration from None
             raise translated(error, self._litellm_model, {}) from error
         self._kept.append(chunk)
@@ -96,13 +99,6 @@ def _typed(chunk: Any) -> Any:
         for call in delta["tool_calls"] or ():
             call["function"]["arguments"] = text_of(call["function"].get("arguments"))
     return ModelResponseStream(**said)
-
-
-def _is_cut(error: Exception) -> bool:
-    """Whether the connection broke."""
-    import httpx
-
-    return isinstance(error, httpx.ReadError | httpx.RemoteProtocolError)
 
 
 def _check_lines(source: Any, *, of_events: bool) -> None:

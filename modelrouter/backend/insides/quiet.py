@@ -11,13 +11,8 @@ from typing import Any
 
 _SWITCHES = ("max_budget", "pre_call_rules", "post_call_rules", "custom_provider_map")
 _CALLBACKS = (
-    "callbacks",
-    "input_callback",
-    "success_callback",
-    "failure_callback",
-    "_async_success_callback",
-    "_async_failure_callback",
-)
+    "callbacks input_callback success_callback failure_callback _async_success_callback _async_failure_callback"
+).split()
 
 
 def logging_object(litellm_model: str, *, stream: bool) -> Any:
@@ -108,19 +103,11 @@ def _logging() -> type[Any]:
     async def anothing(self: Any, *args: Any, **kwargs: Any) -> None:
         """The same, awaited."""
 
-    return type(
-        "QuietLogging",
-        (Logging,),
-        {
-            "pre_call": nothing,
-            "post_call": nothing,
-            "success_handler": nothing,
-            "failure_handler": nothing,
-            "async_success_handler": anothing,
-            "async_failure_handler": anothing,
-            "handle_sync_success_callbacks_for_async_calls": nothing,
-            "response_cost_calculator": nothing,
-            "_response_cost_calculator_async": anothing,
-            "claim_async_success_log": lambda _: False,
-        },
-    )
+    methods: dict[str, Any] = {
+        **dict.fromkeys(("pre_call", "post_call", "success_handler", "failure_handler"), nothing),
+        **dict.fromkeys(("handle_sync_success_callbacks_for_async_calls", "response_cost_calculator"), nothing),
+        **dict.fromkeys(("async_success_handler", "async_failure_handler"), anothing),
+        "_response_cost_calculator_async": anothing,
+        "claim_async_success_log": lambda _: False,
+    }
+    return type("QuietLogging", (Logging,), methods)
