@@ -8,10 +8,16 @@ MAKEFLAGS += --no-builtin-rules
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-PIP    := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
-UV     := uv==0.13.9
+QUIET  := -qq --disable-pip-version-check --no-input
+PIP    := $(BIN)/python -m pip $(QUIET)
+UV     := build/uv/bin/uv
 
-.PHONY: help demo test lint bench soak workload lock clean
+# What leans on LiteLLM, and the versions of it, and of Python, that it is tried on.
+LEANING  := tests/backend tests/router/test_streams.py tests/test_callback.py tests/dspy
+VERSIONS := lowest locked newest
+PYTHONS  := 3.11 3.12 3.13
+
+.PHONY: help demo test lint newest pythons bench soak workload lock clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
@@ -27,6 +33,41 @@ lint: $(VENV)/installed  ## check style and types
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 
+newest: $(UV)  ## run what leans on LiteLLM on its lowest, its locked and its newest version; VERSIONS=newest for one
+	@set -e; for version in $(VERSIONS); do \
+	    env=build/envs/litellm-$$version; override=build/envs/override; rm -rf $$env; mkdir -p build/envs; \
+	    $(PYTHON) -m venv $$env; \
+	    case $$version in \
+	    locked) $(UV) pip install -q --python $$env/bin/python --no-deps --require-hashes -r requirements.lock;; \
+	    lowest) sed -nE 's/^ *"(litellm)>=([0-9.]+),.*/\1==\2/p' pyproject.toml >$$override;; \
+	    newest) echo litellm >$$override;; \
+	    *) echo "no such version: $$version; there are lowest, locked and newest" >&2; exit 2;; \
+	    esac; \
+	    if [ $$version = locked ]; then \
+	        $(UV) pip install -q --python $$env/bin/python --no-deps --no-build-isolation --editable .; \
+	    else \
+	        $(UV) pip install -q --python $$env/bin/python --override $$override --group dev --group build \
+	            --group weights --editable '.[local]'; \
+	    fi; \
+	    echo "$$version: $$($$env/bin/python -c 'from importlib.metadata import version as v; \
+	        print("litellm", v("litellm"), "on openai", v("openai"))')"; \
+	    $$env/bin/python -m pytest -q $(LEANING) $(ARGS); \
+	done
+
+pythons: $(UV)  ## run the tests on each Python of PYTHONS that is there
+	@set -e; for version in $(PYTHONS); do \
+	    env=build/envs/python-$$version; found=; \
+	    for python in python$$version "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/$$version.*/bin/python; do \
+	        if [ -z "$$found" ] && $$python -c pass 2>/dev/null; then found=$$python; fi; \
+	    done; \
+	    if [ -z "$$found" ]; then echo "Python $$version is not here: left out"; continue; fi; \
+	    rm -rf $$env; $$found -m venv $$env; \
+	    $(UV) pip install -q --python $$env/bin/python --no-deps --require-hashes -r requirements.lock; \
+	    $(UV) pip install -q --python $$env/bin/python --no-deps --no-build-isolation --editable .; \
+	    $$env/bin/python --version; \
+	    $$env/bin/python -m pytest -q $(ARGS); \
+	done
+
 bench: $(VENV)/installed  ## measure what the layer adds
 	@$(BIN)/python -m tests.bench $(ARGS)
 
@@ -36,17 +77,19 @@ soak: $(VENV)/installed  ## many calls for a long time: leaks, stuck threads, lo
 workload: $(VENV)/installed  ## what remembering answers saves, by the kind of traffic
 	@$(BIN)/python -m tests.bench.workload $(ARGS)
 
-lock:  ## write requirements.lock anew from pyproject.toml; ARGS=--upgrade for newer versions
+lock: $(UV)  ## write requirements.lock anew from pyproject.toml; ARGS=--upgrade for newer versions
 	@echo "Resolving pyproject.toml into requirements.lock"
-	@dir=$$(mktemp -d) && trap 'rm -rf "$$dir"' EXIT && $(PYTHON) -m venv "$$dir" && \
-	"$$dir/bin/pip" -qq --disable-pip-version-check --no-input install $(UV) && \
-	"$$dir/bin/uv" pip compile pyproject.toml --quiet --python "$$dir/bin/python" --output-file requirements.lock \
+	@$(UV) pip compile pyproject.toml --quiet --python build/uv/bin/python --output-file requirements.lock \
 	    --extra local --group dev --group build --group weights --universal --python-version 3.11 --only-binary :all: \
 	    --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(ARGS)
 
 clean:  ## remove everything that was made here
 	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(UV):
+	@$(PYTHON) -m venv build/uv
+	@build/uv/bin/python -m pip $(QUIET) install uv==0.13.9
 
 # Two steps, so that an edit of pyproject.toml does not install a hundred packages again.
 $(VENV)/locked: requirements.lock

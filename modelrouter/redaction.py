@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 _KEYS = (
     r"\b((sk|pk|rk|gsk|xai)-|(gsk|hf|ghp|github_pat)_|AIza|AKIA)[A-Za-z0-9_\-*.]{6,}"
@@ -58,6 +58,13 @@ def one_line(text: str, secrets: Sequence[str]) -> str:
         text = text.replace(secret, "***")
     text = " ".join(_IN_PROSE.sub("***", text).split())
     return text if len(text) <= _LONGEST_LINE else text[: _LONGEST_LINE - 1] + "…"
+
+
+def without_password(url: str) -> tuple[str, str | None]:
+    """An address without the ``user:password`` in it, and these."""
+    parts = urlsplit(url)
+    said, at, host = parts.netloc.rpartition("@")
+    return (parts._replace(netloc=host).geturl(), unquote(said)) if at else (url, None)
 
 
 def shown_address(url: str | None) -> str | None:

@@ -19,14 +19,7 @@ def reply(response: Any) -> Reply:
     choice = response.choices[0] if response.choices else None
     message = choice.message if choice is not None else None
     calls = tuple(
-        ToolCall(call.id or "", call.function.name or "", call.function.arguments or "{}")
-        for call in (getattr(message, "tool_calls", None) or ())
-        if getattr(call, "function", None) is not None
-    )
-    calls += tuple(
-        ToolCall(call.id or "", call.custom.name or "", call.custom.input or "")
-        for call in (getattr(message, "tool_calls", None) or ())
-        if getattr(call, "custom", None) is not None
+        call for each in (getattr(message, "tool_calls", None) or ()) if (call := _tool_call(each)) is not None
     )
     if (older := getattr(message, "function_call", None)) is not None:
         calls += (ToolCall("", older.name or "", older.arguments or "{}"),)
@@ -41,6 +34,14 @@ def reply(response: Any) -> Reply:
         other=any(getattr(message, kind, None) for kind in ("audio", "images")),
         response=response,
     )
+
+
+def _tool_call(call: Any) -> ToolCall | None:
+    if (function := getattr(call, "function", None)) is not None:
+        return ToolCall(call.id or "", function.name or "", function.arguments or "{}")
+    if (custom := getattr(call, "custom", None)) is not None:
+        return ToolCall(call.id or "", custom.name or "", custom.input or "")
+    return None
 
 
 def usage_of(usage: Any) -> Usage | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import functools
 import uuid
+from base64 import b64encode
 from typing import Any
 
 from pydantic import SecretStr
@@ -13,6 +14,7 @@ from modelrouter.catalog.known_providers import of_string
 from modelrouter.catalog.target import Target
 from modelrouter.parameters import having
 from modelrouter.planning.exchange import Request
+from modelrouter.redaction import without_password
 
 from .abilities import lacks, needs, taken
 
@@ -44,7 +46,11 @@ def arguments_of(
         "litellm_call_id": f"{OWN_CALLS}{uuid.uuid4()}",
     }
     if target.api_base is not None:
-        arguments["api_base"] = target.api_base
+        arguments["api_base"], password = without_password(target.api_base)
+        if password is not None:
+            # As a header: clients that send a key refuse a password in the address.
+            basic = b64encode(password.encode()).decode()
+            arguments["extra_headers"] = {"Authorization": f"Basic {basic}", **(arguments.get("extra_headers") or {})}
     if key is not None:
         arguments["api_key"] = key.get_secret_value()
     elif provider.wants_key:
@@ -72,14 +78,11 @@ def _register(litellm_model: str, litellm_provider: str) -> None:
     import litellm
 
     if litellm_model not in litellm.model_cost:
-        litellm.register_model(
-            {
-                litellm_model: {
-                    "litellm_provider": litellm_provider,
-                    "mode": "chat",
-                    "input_cost_per_token": 0.0,
-                    "output_cost_per_token": 0.0,
-                    "supports_function_calling": True,
-                }
-            }
-        )
+        row = {
+            "litellm_provider": litellm_provider,
+            "mode": "chat",
+            "input_cost_per_token": 0.0,
+            "output_cost_per_token": 0.0,
+            "supports_function_calling": True,
+        }
+        litellm.register_model({litellm_model: row})

@@ -41,56 +41,28 @@ _NAMES = {
 }
 """Of LiteLLM's exceptions, for what status and words leave open."""
 
-_CLIENT_SIDE: Sequence[tuple[frozenset[int], str, Kind]] = (
+_CLIENT_SIDE: Sequence[tuple[tuple[int, ...], str, Kind]] = (
     # Groq says 413 for a prompt that is more than a minute's tokens; Gemini calls its limit per minute a quota.
-    (
-        frozenset((413, 429)),
-        r"rate_limit_exceeded|rate limit reached|(tokens|requests) per (min|minute|day)|please (retry|try again) in",
-        Kind.RATE_LIMIT,
-    ),
+    ((413, 429), r"rate_limit_exceeded|rate limit reached|(tokens|requests) per (min|minute|day)", Kind.RATE_LIMIT),
+    ((413, 429), r"please (retry|try again) in", Kind.RATE_LIMIT),
     # A function called get_context_window is not a prompt that is too long.
-    (frozenset((400,)), r"^\W*invalid (schema|mime type)|invalid_function_parameters", Kind.BAD_REQUEST),
-    (
-        frozenset((400, 402, 403, 429)),
-        (
-            r"insufficient_quota|exceeded your current quota|billing[_ ]hard[_ ]limit|credit balance is too low|"
-            r"api usage limits"
-        ),
-        Kind.QUOTA,
-    ),
-    (
-        frozenset((400, 413, 422)),
-        (
-            r"context.{0,3}length|context.{0,3}window|prompt is too long|input is too long|request_too_large|"
-            r"maximum context|exceeds? the (available )?context"
-        ),
-        Kind.CONTEXT_WINDOW,
-    ),
-    (
-        frozenset((400, 403, 422)),
-        r"content_policy|content policy|content_filter|content filtering|content management policy",
-        Kind.CONTENT_POLICY,
-    ),
-    (frozenset((400,)), r"api key (not valid|expired)|(incorrect|invalid) api key|locate credentials", Kind.AUTH),
-    (frozenset((400,)), r"organization (has been disabled|must be verified)", Kind.PERMISSION),
-    (
-        frozenset((400,)),
-        (
-            r"model .{0,80}does not exist|not a valid model|invalid model\b|model identifier is invalid|"
-            r"llm provider not provided"
-        ),
-        Kind.NOT_FOUND,
-    ),
-    (frozenset((400,)), r"tool_use_failed|json_validate_failed|failed_generation", Kind.EMPTY_RESPONSE),
-    (
-        frozenset((400, 422)),
-        (
-            r"does(n.{1,3}t| not) support|(is|are)(n.{1,3}t| not) supported|unsupported[ _](value|param|model)|"
-            r"supports at most|maximum allowed number of output|may only be set to|decommissioned|has been deprecated|"
-            r"is deprecated|no longer available|not yet available|does not have access to model"
-        ),
-        Kind.UNSUPPORTED,
-    ),
+    ((400,), r"^\W*invalid (schema|mime type)|invalid_function_parameters", Kind.BAD_REQUEST),
+    ((400, 402, 403, 429), r"insufficient_quota|exceeded your current quota|billing[_ ]hard[_ ]limit", Kind.QUOTA),
+    ((400, 402, 403, 429), r"credit balance is too low|api usage limits", Kind.QUOTA),
+    ((400, 413, 422), r"context.{0,3}length|context.{0,3}window|maximum context", Kind.CONTEXT_WINDOW),
+    ((400, 413, 422), r"exceeds? the (available )?context", Kind.CONTEXT_WINDOW),
+    ((400, 413, 422), r"prompt is too long|input is too long|request_too_large", Kind.CONTEXT_WINDOW),
+    ((400, 403, 422), r"content[_ ]policy|content management policy", Kind.CONTENT_POLICY),
+    ((400, 403, 422), r"content_filter|content filtering", Kind.CONTENT_POLICY),
+    ((400,), r"api key (not valid|expired)|(incorrect|invalid) api key|locate credentials", Kind.AUTH),
+    ((400,), r"organization (has been disabled|must be verified)", Kind.PERMISSION),
+    ((400,), r"model .{0,80}does not exist|not a valid model|invalid model\b", Kind.NOT_FOUND),
+    ((400,), r"model identifier is invalid|llm provider not provided", Kind.NOT_FOUND),
+    ((400,), r"tool_use_failed|json_validate_failed|failed_generation", Kind.EMPTY_RESPONSE),
+    ((400, 422), r"does(n.{1,3}t| not) support|(is|are)(n.{1,3}t| not) supported", Kind.UNSUPPORTED),
+    ((400, 422), r"unsupported[ _](value|param|model)|does not have access to model", Kind.UNSUPPORTED),
+    ((400, 422), r"supports at most|maximum allowed number of output|may only be set to", Kind.UNSUPPORTED),
+    ((400, 422), r"decommissioned|(has been|is) deprecated|no longer available|not yet available", Kind.UNSUPPORTED),
 )
 """What providers say under which statuses, in the order in which it is looked for; a status alone comes after. About
 this model, and not the request: another may well answer."""
@@ -136,7 +108,7 @@ def _classified(error: BaseException, target: Target, secrets: Sequence[str]) ->
     if raised == "APIConnectionError" or ((status or 500) >= 500 and _NOT_JSON.search(said)):
         status = None  # LiteLLM makes one up where there was no answer, or one that it could not read
     retry_after = _retry_after(error, said)
-    kind = _kind(raised, status, said)
+    kind = _kind(raised, status, f"{said} {_code(error)}")
     refused = kind is Kind.CONNECTION and any(_REFUSED.search(str(link)) for link in _chain(error))
     shortened = one_line(_shortened(said), secrets)
     provider = known(target.provider)
@@ -207,6 +179,17 @@ def _said(error: BaseException) -> str:
     return message if isinstance(message, str) and message else str(error)
 
 
+def _code(error: BaseException) -> str:
+    """The provider's code, such as ``content_policy_violation``, which OpenAI's client keeps beside its words."""
+    for link in _chain(error):
+        body = getattr(link, "body", None)
+        inner = body.get("error", body) if isinstance(body, dict) else None
+        codes = getattr(link, "code", None), inner.get("code") if isinstance(inner, dict) else None
+        if (found := next((code for code in codes if isinstance(code, str)), None)) is not None:
+            return found
+    return ""
+
+
 _PREFIX = re.compile(r"^(litellm\.)?[A-Za-z_]*(Error|Exception|Timeout)( Error| Timeout)?\s*(:|-|$)\s*")
 _ADVICE = re.compile(r"\s*Handle with `litellm\.\w+`\.?|Error (receiving|parsing) chunk( from stream)?: ")
 
@@ -231,15 +214,12 @@ def _shortened(said: str) -> str:
 def _status(error: BaseException) -> int | None:
     """The first real HTTP status in the chain. LiteLLM replaces some of the providers' own (an Anthropic 413 by
     400)."""
-    if any(type(link) is Exception and getattr(link, "status_code", None) == 422 for link in _chain(error)):
+    chain = list(_chain(error))
+    if any(type(link) is Exception and getattr(link, "status_code", None) == 422 for link in chain):
         return None  # LiteLLM's own, for an error in an answer of status 200 that has no code
-    for link in reversed(list(_chain(error))):
-        response = getattr(link, "response", None)
-        status = getattr(response, "status_code", None)
-        if isinstance(status, int) and 400 <= status < 600:
-            return status
-    status = getattr(error, "status_code", None)
-    return status if isinstance(status, int) and 400 <= status < 600 else None
+    said = [*(getattr(link, "response", None) for link in reversed(chain)), error]
+    statuses = (getattr(each, "status_code", None) for each in said)
+    return next((status for status in statuses if isinstance(status, int) and 400 <= status < 600), None)
 
 
 def _retry_after(error: BaseException, said: str) -> float | None:

@@ -16,6 +16,7 @@ LARGEST = 10 * 1024 * 1024
 """Bytes of the largest file that is read."""
 
 _DEEPEST = 50
+_TOO_DEEP = f"more than {_DEEPEST} levels, one inside the other"
 _MOST_VALUES = 500_000
 """With every alias written out: some hundred bytes of anchors can stand for billions of values."""
 
@@ -65,7 +66,8 @@ def read(data: bytes) -> Document:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         said = ", ".join(filter(None, [error.context, error.problem]))
-        return _unreadable(mark.line + 1 if mark else 1, f"not valid YAML: {said}")
+        what = _TOO_DEEP if "maximum nesting depth" in said else f"not valid YAML: {said}"  # PyYAML's own limit
+        return _unreadable(mark.line + 1 if mark else 1, what)
     except (yaml.YAMLError, UnicodeDecodeError):  # the reader's own: bytes that are no text
         return _unreadable(1, "this is not a text file in UTF-8")
     except _TooMuchError as error:
@@ -92,7 +94,7 @@ def _check_depth(data: bytes) -> None:
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             if depth > _DEEPEST:
-                raise _TooMuchError(_line(event), f"more than {_DEEPEST} levels, one inside the other")
+                raise _TooMuchError(_line(event), _TOO_DEEP)
         elif isinstance(event, yaml.CollectionEndEvent):
             depth -= 1
 

@@ -552,11 +552,11 @@ def test_a_stream_tells_how_it_ended_and_can_be_closed(
             stream=True,
             stream_options={"include_usage": True},
         )
-        async for _ in chunks:
-            pass
         if wire == "ollama":
             lines = getattr(chunks.completion_stream, "streaming_response", None)
             assert hasattr(lines, "__aiter__"), "the lines of an Ollama stream are not where they were: _check_lines"
+        async for _ in chunks:
+            pass
         await chunks.aclose()
         return chunks
 

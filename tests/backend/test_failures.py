@@ -7,6 +7,7 @@ taken for something else shows here.
 from __future__ import annotations
 
 import asyncio
+import base64
 import email.utils
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -611,6 +612,19 @@ def test_a_password_in_an_address_is_not_told(keys: str, refused: str) -> None:
     assert not isinstance(failure, Reply)
     assert failure.kind is Kind.CONNECTION
     assert "s3cret" not in failure.message
+
+
+@pytest.mark.parametrize("wire", ["openai/a", "anthropic/a", "ollama_chat/a"])
+def test_a_password_in_an_address_is_sent_as_a_header(wire: str, raw: RawServer, keys: str) -> None:
+    LITELLM.load()
+    raw.says({"error": {"message": "no"}}, 401)
+    base = raw.base.replace("//", "//user:s3c%2Fret@")
+    provider = wire.partition("/")[0].removesuffix("_chat")
+    target = Target("a", wire, provider, api_base=base, own_address=False, key_env="OPENAI_API_KEY")
+    failure = asyncio.run(LITELLM.send(target, HELLO, within=20))
+    assert isinstance(failure, Failure)
+    assert failure.kind is Kind.AUTH
+    assert raw.headers[0]["authorization"] == f"Basic {base64.b64encode(b'user:s3c/ret').decode()}"
 
 
 def test_a_package_that_litellm_lacks_is_named_and_the_next_model_is_asked() -> None:

@@ -396,7 +396,7 @@ def test_the_shipped_prices_and_limits_are_those_of_litellms_list(shipped: Catal
     rows: dict[str, dict[str, Any]] = json.loads(table.read_text())
     compared = set()
     for name, target in shipped.models.items():
-        row = rows.get(target.label)
+        row = rows.get(target.litellm_model) or rows.get(target.label)
         if row is None or row["litellm_provider"] != target.provider or target.price is None:
             continue
         compared.add(name)

@@ -256,6 +256,7 @@ def test_every_chat_in_the_table_has_its_price_or_a_reason_for_none(rows: Rows) 
                 "input_cost_per_token" not in fields
                 or "output_cost_per_token" not in fields
                 or re.search(r"tiered_pricing|per_reasoning_token|per_request|search_context|per_image", text)
+                or len(set(re.findall(r"input_cost_per_token_above_(\d+)k", text))) > 1  # more tiers than two
             )
             unpriced += 1
             if not reason:

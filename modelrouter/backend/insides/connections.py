@@ -5,7 +5,6 @@ They are ours because LiteLLM never closes those that it makes for a loop: here 
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import inspect
 from collections.abc import Mapping
@@ -68,7 +67,8 @@ class _Clients:
 
         await self.handler.close()
         # Providers that take no client of ours were called through those that LiteLLM keeps for this loop.
-        kept, mine = litellm.in_memory_llm_clients_cache.cache_dict, f"-{id(asyncio.get_running_loop())}"
+        cache: Any = litellm.in_memory_llm_clients_cache
+        kept, mine = cache.cache_dict, cache.update_cache_key_with_event_loop("")
         for client in [kept.pop(name) for name in list(kept) if str(name).endswith(mine)]:
             with contextlib.suppress(Exception):
                 await client.close()
@@ -96,5 +96,5 @@ def probe() -> None:
     from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
 
     inspect.signature(AsyncHTTPHandler).bind(event_hooks={})
-    litellm.in_memory_llm_clients_cache.cache_dict  # noqa: B018
+    inspect.signature(litellm.in_memory_llm_clients_cache.update_cache_key_with_event_loop).bind("")
     openai_client()
