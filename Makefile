@@ -32,6 +32,7 @@ lint: $(VENV)/installed  ## check style and types
 	@$(BIN)/ruff check
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
+	@$(BIN)/basedpyright
 
 newest: $(UV)  ## run what leans on LiteLLM on its lowest, its locked and its newest version; VERSIONS=newest for one
 	@set -e; for version in $(VERSIONS); do \

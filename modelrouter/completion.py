@@ -7,7 +7,9 @@ from dataclasses import dataclass, field, fields
 from decimal import Context, Decimal
 from enum import StrEnum
 from functools import reduce
-from typing import Any, Literal, Self
+from typing import Any, Generic, Literal, Self
+
+from typing_extensions import TypeVar
 
 __all__ = [
     "EXACT",
@@ -15,6 +17,7 @@ __all__ = [
     "Completion",
     "Kind",
     "Outcome",
+    "Parsed",
     "Sums",
     "ToolCall",
     "Usage",
@@ -155,8 +158,12 @@ class ToolCall:
     """JSON text, as the model wrote it."""
 
 
+Parsed = TypeVar("Parsed", default=None)
+"""The pydantic model that a call was given as ``response_format``; None without one."""
+
+
 @dataclass(frozen=True)
-class Completion:
+class Completion(Generic[Parsed]):
     """An answer. ``str(answer)`` is its text."""
 
     text: str
@@ -178,7 +185,7 @@ class Completion:
     tool_calls: tuple[ToolCall, ...] = ()
     first_token_s: float | None = None
     """Of a stream: from the request to the first piece of the answer."""
-    parsed: Any = None
+    parsed: Parsed = None  # type: ignore[assignment] # which it is without a model
     """The pydantic object, when ``response_format`` was a pydantic model."""
     attempts: tuple[Attempt, ...] = ()
     _response: Any = field(default=None, repr=False, compare=False)

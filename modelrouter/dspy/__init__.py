@@ -26,10 +26,11 @@ from __future__ import annotations
 
 import importlib
 import logging
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
+    from modelrouter.router.signature import Count, Models, Number, Seconds
+
     from .lm import RouterLM
 
 __all__ = ["RouterLM", "configure_dspy", "get_lm"]
@@ -37,13 +38,24 @@ __all__ = ["RouterLM", "configure_dspy", "get_lm"]
 logger = logging.getLogger("modelrouter")
 
 
-def get_lm(module: str = "default", *, model: str | Sequence[str] | None = None, **overrides: Any) -> RouterLM:
+def get_lm(
+    module: str = "default",
+    *,
+    model: Models = None,
+    temperature: Number = None,
+    max_tokens: Count = None,
+    cache: bool | Literal["refresh"] = True,
+    num_retries: Count = None,
+    timeout: Seconds = None,
+    deadline: Seconds = None,
+    **overrides: Any,
+) -> RouterLM:
     """A `dspy.LM` that asks what `module` names in the catalog.
 
     Args:
-        model: In place of the module's chain, as in `Router.complete`.
-        **overrides: In place of the module's settings: ``temperature``, ``max_tokens`` and LiteLLM's other parameters,
-            ``cache``, ``num_retries``, ``timeout``, ``deadline``, and DSPy's own ``rollout_id`` and ``callbacks``.
+        model: In place of the module's chain, as in `Router.complete`; so, too, the parameters that follow it are in
+            place of the module's settings.
+        **overrides: LiteLLM's other parameters, and DSPy's own ``rollout_id`` and ``callbacks``.
 
     What DSPy asks of a model's abilities (native tools, JSON schemas, reasoning) is answered for the first of the
     chain, by the catalog's ``supports``, else by LiteLLM's tables; a model in neither counts as unable.
@@ -54,7 +66,9 @@ def get_lm(module: str = "default", *, model: str | Sequence[str] | None = None,
     """
     from .lm import RouterLM
 
-    return RouterLM(module, model, **overrides)
+    given = {"num_retries": num_retries, "timeout": timeout, "deadline": deadline}
+    overrides |= {name: value for name, value in given.items() if value is not None}
+    return RouterLM(module, model, cache=cache, temperature=temperature, max_tokens=max_tokens, **overrides)
 
 
 def configure_dspy(

@@ -21,7 +21,7 @@ class Call:
     rollout: Any = None
     candidate: int = 0
     """Of ``n``: DSPy asks once for each, with the same request."""
-    answers: list[Completion] = field(default_factory=list)
+    answers: list[Completion[Any]] = field(default_factory=list)
     costs: list[Decimal | None] = field(default_factory=list)
     """US dollars, of each of the answers and of those without words; None: not known."""
     attempts: list[Attempt] = field(default_factory=list)

@@ -62,7 +62,7 @@ def _in_openais_form(message: Any, aside: list[dict[str, Any]]) -> Any:
     return replace(message, parts=tuple(map(keep, said or message.parts)))
 
 
-def response_of(answer: Completion, call: Call) -> lm15.Response:
+def response_of(answer: Completion[Any], call: Call) -> lm15.Response:
     call.answers.append(answer)
     call.costs.append(answer.cost_usd)
     call.attempts += answer.attempts
@@ -106,7 +106,7 @@ def _flat(groups: list[Any]) -> Iterator[Mapping[str, Any]]:
         yield from (each for each in (group if isinstance(group, list) else [group]) if isinstance(each, Mapping))
 
 
-def _body(answer: Completion) -> dict[str, Any]:
+def _body(answer: Completion[Any]) -> dict[str, Any]:
     """An answer that no provider has given, in OpenAI's form."""
     calls = [
         {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": call.arguments}}

@@ -37,7 +37,7 @@ def time_until(progress: Progress, others: int) -> float:
 
 def attempt(
     progress: Progress, candidate: Candidate, rest: list[Candidate]
-) -> Steps[tuple[Completion | None, Attempt]]:
+) -> Steps[tuple[Completion[Any] | None, Attempt]]:
     """Ask one model, with `rest` behind it: its answer if it gave one, and the record of the last request."""
     call, target, request = progress.call, candidate.target, candidate.request
     others = progress.usable(rest)

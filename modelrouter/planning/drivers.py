@@ -14,17 +14,17 @@ from modelrouter.completion import Completion
 from .effects import Effect, Emit, Interrupted, Plan, StreamClosed
 
 
-def drive(plan: Plan, perform: Callable[[Effect], Any]) -> Completion:
+def drive(plan: Plan, perform: Callable[[Effect], Any]) -> Completion[Any]:
     """Perform the effects of a call, synchronously: its answer."""
-    answers: list[Completion] = []
+    answers: list[Completion[Any]] = []
     for _ in drive_stream(plan, perform, answers.append):
         pass
     return answers[0]
 
 
-async def adrive(plan: Plan, perform: Callable[[Effect], Awaitable[Any]]) -> Completion:
+async def adrive(plan: Plan, perform: Callable[[Effect], Awaitable[Any]]) -> Completion[Any]:
     """`drive`, asynchronously."""
-    answers: list[Completion] = []
+    answers: list[Completion[Any]] = []
     async for _ in adrive_stream(plan, perform, answers.append):
         pass
     if not answers:
@@ -33,7 +33,7 @@ async def adrive(plan: Plan, perform: Callable[[Effect], Awaitable[Any]]) -> Com
 
 
 def drive_stream(
-    plan: Plan, perform: Callable[[Effect], Any], ended: Callable[[Completion], None]
+    plan: Plan, perform: Callable[[Effect], Any], ended: Callable[[Completion[Any]], None]
 ) -> Generator[str, None, None]:
     """Perform a plan's effects and yield the pieces that it emits; `ended` is given the answer after the last one.
 
@@ -49,7 +49,7 @@ def drive_stream(
 
 
 async def adrive_stream(
-    plan: Plan, perform: Callable[[Effect], Awaitable[Any]], ended: Callable[[Completion], None]
+    plan: Plan, perform: Callable[[Effect], Awaitable[Any]], ended: Callable[[Completion[Any]], None]
 ) -> AsyncGenerator[str, None]:
     """`drive_stream`, asynchronously."""
     effect: Effect | None = next(plan)
@@ -65,7 +65,7 @@ def _interrupted(error: BaseException) -> Interrupted:
     return Interrupted(StreamClosed() if isinstance(error, GeneratorExit) else error)
 
 
-def _after(plan: Plan, result: Any, ended: Callable[[Completion], None]) -> Effect | None:
+def _after(plan: Plan, result: Any, ended: Callable[[Completion[Any]], None]) -> Effect | None:
     """What the plan wants after this result; None: it is over."""
     try:
         return plan.send((result, time.monotonic()))

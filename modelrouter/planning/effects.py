@@ -146,4 +146,4 @@ class StreamClosed(BaseException):
 
 Steps: TypeAlias = Generator[Effect, tuple[Any, float], T]
 """Part of a plan: it is sent what came of each effect, and the monotonic time."""
-Plan: TypeAlias = Steps[Completion]
+Plan: TypeAlias = Steps[Completion[Any]]

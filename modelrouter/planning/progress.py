@@ -54,8 +54,8 @@ class Progress:
         return result
 
     def do(self, effect: Effect) -> Steps[Any]:
-        """`step`, where an interruption ends the call."""
-        result = yield from self.step(effect)
+        """`step`, where an interruption ends the call; not for `Emit`."""
+        result, self.now = yield effect  # not by way of `step`: that would be one more generator for each of a hit
         if isinstance(result, Interrupted):
             raise result.error
         return result
@@ -123,7 +123,7 @@ class Progress:
 
     def completion(
         self, candidate: Candidate, reply: Reply, parsed: Any, first_token: float | None = None
-    ) -> Completion:
+    ) -> Completion[Any]:
         """The answer of the call."""
         target = candidate.target
         return Completion(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 from modelrouter.completion import Attempt, Completion
 
@@ -17,7 +17,7 @@ from .judging import COMPLETE, judge
 from .progress import Progress
 
 
-def remembered(progress: Progress, candidate: Candidate) -> Steps[Completion | None]:
+def remembered(progress: Progress, candidate: Candidate) -> Steps[Completion[Any] | None]:
     """The model's answer out of the cache. It costs nothing, and needs no key."""
     call = progress.call
     if call.cache == "off":
@@ -36,7 +36,7 @@ def remembered(progress: Progress, candidate: Candidate) -> Steps[Completion | N
 
 def recall(
     progress: Progress, candidate: Candidate, found: Remembered, result: Literal["hit", "coalesced"]
-) -> Steps[Completion | None]:
+) -> Steps[Completion[Any] | None]:
     """The answer made of one that was paid for already; None: it is none to this request."""
     reply = found.reply
     if reply.response is not None and not callable(reply.response):

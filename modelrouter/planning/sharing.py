@@ -14,7 +14,9 @@ from .progress import SHORTEST, Progress
 from .remembering import recall, remembered
 
 
-def share(progress: Progress, candidate: Candidate, rest: list[Candidate]) -> Steps[tuple[Completion | None, Attempt]]:
+def share(
+    progress: Progress, candidate: Candidate, rest: list[Candidate]
+) -> Steps[tuple[Completion[Any] | None, Attempt]]:
     """Ask one model, or wait for another call that asks it the same: its answer, and the record of it."""
     call = progress.call
     if candidate.key is None or call.stream or call.cache != "use":
@@ -40,7 +42,7 @@ def share(progress: Progress, candidate: Candidate, rest: list[Candidate]) -> St
         yield from progress.do(Publish(flight, progress.publishing))
 
 
-def _follow(progress: Progress, candidate: Candidate, outcome: Any) -> Steps[tuple[Completion | None, Attempt]]:
+def _follow(progress: Progress, candidate: Candidate, outcome: Any) -> Steps[tuple[Completion[Any] | None, Attempt]]:
     """What another call's answer or failure means for this one: nobody asks a model again that just failed."""
     if isinstance(outcome, Remembered):
         answer = yield from recall(progress, candidate, outcome, "coalesced")

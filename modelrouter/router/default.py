@@ -52,24 +52,26 @@ def configure(
     return router
 
 
-def complete(prompt: str | None = None, **arguments: Any) -> Completion:
-    """`Router.complete` on the process's router."""
-    return get_router().complete(prompt, **arguments)
+if TYPE_CHECKING:  # what editors and type checkers show of them: the parameters, and `Completion[Score].parsed`
+    _hidden = Router()
+    complete, acomplete, stream, astream = _hidden.complete, _hidden.acomplete, _hidden.stream, _hidden.astream
+else:
 
+    def complete(prompt: str | None = None, **arguments: Any) -> Completion[Any]:
+        """`Router.complete` on the process's router."""
+        return get_router().complete(prompt, **arguments)
 
-async def acomplete(prompt: str | None = None, **arguments: Any) -> Completion:
-    """`Router.acomplete` on the process's router."""
-    return await get_router().acomplete(prompt, **arguments)
+    async def acomplete(prompt: str | None = None, **arguments: Any) -> Completion[Any]:
+        """`Router.acomplete` on the process's router."""
+        return await get_router().acomplete(prompt, **arguments)
 
+    def stream(prompt: str | None = None, **arguments: Any) -> Stream[Any]:
+        """`Router.stream` on the process's router."""
+        return get_router().stream(prompt, **arguments)
 
-def stream(prompt: str | None = None, **arguments: Any) -> Stream:
-    """`Router.stream` on the process's router."""
-    return get_router().stream(prompt, **arguments)
-
-
-def astream(prompt: str | None = None, **arguments: Any) -> AsyncStream:
-    """`Router.astream` on the process's router."""
-    return get_router().astream(prompt, **arguments)
+    def astream(prompt: str | None = None, **arguments: Any) -> AsyncStream[Any]:
+        """`Router.astream` on the process's router."""
+        return get_router().astream(prompt, **arguments)
 
 
 def install_callback() -> None:
@@ -96,16 +98,20 @@ class Provider:
     module: str | None = None
     model: str | None = None
 
-    async def complete(self, prompt: str | None = None, **arguments: Any) -> Completion:
-        """`Router.acomplete` with this module and model; the arguments of the call go before them."""
-        return await get_router().acomplete(prompt, **self._with(arguments))
+    if TYPE_CHECKING:
+        complete, stream = _hidden.acomplete, _hidden.astream
+    else:
 
-    def stream(self, prompt: str | None = None, **arguments: Any) -> AsyncStream:
-        """`Router.astream` with this module and model."""
-        return get_router().astream(prompt, **self._with(arguments))
+        async def complete(self, prompt: str | None = None, **arguments: Any) -> Completion[Any]:
+            """`Router.acomplete` with this module and model; the arguments of the call go before them."""
+            return await get_router().acomplete(prompt, **self._with(arguments))
 
-    def _with(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        return {"module": self.module, "model": self.model} | arguments
+        def stream(self, prompt: str | None = None, **arguments: Any) -> AsyncStream[Any]:
+            """`Router.astream` with this module and model."""
+            return get_router().astream(prompt, **self._with(arguments))
+
+        def _with(self, arguments: dict[str, Any]) -> dict[str, Any]:
+            return {"module": self.module, "model": self.model} | arguments
 
 
 def get_llm_provider(provider_type: str | None = None, model: str | None = None) -> Provider:

@@ -5,17 +5,16 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from modelrouter import callback
 from modelrouter.catalog.catalog import Catalog
 from modelrouter.catalog.live import LiveCatalog
 from modelrouter.catalog.overrides import Environment
 from modelrouter.catalog.target import ModuleSettings
-from modelrouter.completion import Completion
+from modelrouter.completion import Completion, Parsed
 from modelrouter.metering.metrics import Metrics
 from modelrouter.planning.arguments import Arguments, request_from
 from modelrouter.planning.call import Call
@@ -25,14 +24,11 @@ from modelrouter.planning.plan import plan
 from modelrouter.store.store import Store
 
 from .performer import Performer
+from .signature import Caching, Choice, Count, Format, Messages, Models, Number, Seconds, Stop, Text, Tools, plus
 from .streams import AsyncStream, Stream
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
-
-
-Models: TypeAlias = "str | Sequence[str] | None"
-Caching: TypeAlias = 'bool | Literal["refresh"] | None'
 
 
 class Router:
@@ -66,12 +62,12 @@ class Router:
         return self._live.current()
 
     # fmt: off
-    def complete(
-        self, prompt: str | None = None, *, module: str | None = None, model: Models = None,
-        messages: Iterable[Any] | None = None, system: str | None = None, cache: Caching = None,
-        cache_key: str | None = None, timeout: float | None = None, deadline: float | None = None,
-        retries: int | None = None, **params: Any,
-    ) -> Completion:
+    def complete(self, prompt: Text = None, *, module: Text = None, model: Models = None,
+        messages: Messages = None, system: Text = None, cache: Caching = None, cache_key: Text = None,
+        timeout: Seconds = None, deadline: Seconds = None, retries: Count = None, temperature: Number = None,
+        max_tokens: Count = None, response_format: Format[Parsed] = None, reasoning_effort: Text = None,
+        tools: Tools = None, seed: Count = None, stop: Stop = None, tool_choice: Choice = None, **params: Any,
+    ) -> Completion[Parsed]:
         """Ask the module's models in order until one answers.
 
         Args:
@@ -85,48 +81,53 @@ class Router:
             timeout: Seconds for one attempt.
             deadline: Seconds for the whole call, retries and fallbacks included.
             retries: More tries of the same model, for errors that may pass.
-            **params: LiteLLM's own (temperature, max_tokens, tools, response_format, ...).
+            response_format: A pydantic model, of which ``answer.parsed`` is an object then; or a mapping, as OpenAI's.
+            **params: LiteLLM's own (temperature, max_tokens, tools, top_p, ...).
 
         Raises:
             InvalidRequest, UnknownModule, UnknownModel: before anything is sent.
             AllModelsFailed: with every attempt; `MissingKey` and `DeadlineExceeded` are its special cases.
             BadRequest: a provider says that the request itself is wrong.
         """
-        asked = Arguments(prompt, module, model, messages, system, cache, cache_key, timeout, deadline, retries, params)
+        given = plus(params, response_format, temperature, max_tokens, tools, tool_choice, stop, seed, reasoning_effort)
+        asked = Arguments(prompt, module, model, messages, system, cache, cache_key, timeout, deadline, retries, given)
         return drive(self.plan(asked), self.performer.perform)
 
-    async def acomplete(
-        self, prompt: str | None = None, *, module: str | None = None, model: Models = None,
-        messages: Iterable[Any] | None = None, system: str | None = None, cache: Caching = None,
-        cache_key: str | None = None, timeout: float | None = None, deadline: float | None = None,
-        retries: int | None = None, **params: Any,
-    ) -> Completion:
+    async def acomplete(self, prompt: Text = None, *, module: Text = None, model: Models = None,
+        messages: Messages = None, system: Text = None, cache: Caching = None, cache_key: Text = None,
+        timeout: Seconds = None, deadline: Seconds = None, retries: Count = None, temperature: Number = None,
+        max_tokens: Count = None, response_format: Format[Parsed] = None, reasoning_effort: Text = None,
+        tools: Tools = None, seed: Count = None, stop: Stop = None, tool_choice: Choice = None, **params: Any,
+    ) -> Completion[Parsed]:
         """`complete` for asynchronous callers: the same arguments, answers and errors."""
-        asked = Arguments(prompt, module, model, messages, system, cache, cache_key, timeout, deadline, retries, params)
+        given = plus(params, response_format, temperature, max_tokens, tools, tool_choice, stop, seed, reasoning_effort)
+        asked = Arguments(prompt, module, model, messages, system, cache, cache_key, timeout, deadline, retries, given)
         return await adrive(self.plan(asked), self.performer.aperform)
 
-    def stream(
-        self, prompt: str | None = None, *, module: str | None = None, model: Models = None,
-        messages: Iterable[Any] | None = None, system: str | None = None, cache: Caching = None,
-        cache_key: str | None = None, timeout: float | None = None, deadline: float | None = None,
-        retries: int | None = None, **params: Any,
-    ) -> Stream:
+    def stream(self, prompt: Text = None, *, module: Text = None, model: Models = None,
+        messages: Messages = None, system: Text = None, cache: Caching = None, cache_key: Text = None,
+        timeout: Seconds = None, deadline: Seconds = None, retries: Count = None, temperature: Number = None,
+        max_tokens: Count = None, response_format: Format[Parsed] = None, reasoning_effort: Text = None,
+        tools: Tools = None, seed: Count = None, stop: Stop = None, tool_choice: Choice = None, **params: Any,
+    ) -> Stream[Parsed]:
         """`complete`, piece by piece: the same arguments. The next model is asked only before the first piece.
 
         The deadline holds until the first piece; after it, `timeout` is how long nothing may come, be
         it text, reasoning or part of a tool call.
         """
-        asked = Arguments(prompt, module, model, messages, system, cache, cache_key, timeout, deadline, retries, params)
+        given = plus(params, response_format, temperature, max_tokens, tools, tool_choice, stop, seed, reasoning_effort)
+        asked = Arguments(prompt, module, model, messages, system, cache, cache_key, timeout, deadline, retries, given)
         return Stream(self.plan(asked, stream=True), self.performer.perform)
 
-    def astream(
-        self, prompt: str | None = None, *, module: str | None = None, model: Models = None,
-        messages: Iterable[Any] | None = None, system: str | None = None, cache: Caching = None,
-        cache_key: str | None = None, timeout: float | None = None, deadline: float | None = None,
-        retries: int | None = None, **params: Any,
-    ) -> AsyncStream:
+    def astream(self, prompt: Text = None, *, module: Text = None, model: Models = None,
+        messages: Messages = None, system: Text = None, cache: Caching = None, cache_key: Text = None,
+        timeout: Seconds = None, deadline: Seconds = None, retries: Count = None, temperature: Number = None,
+        max_tokens: Count = None, response_format: Format[Parsed] = None, reasoning_effort: Text = None,
+        tools: Tools = None, seed: Count = None, stop: Stop = None, tool_choice: Choice = None, **params: Any,
+    ) -> AsyncStream[Parsed]:
         """`stream` for asynchronous callers."""
-        asked = Arguments(prompt, module, model, messages, system, cache, cache_key, timeout, deadline, retries, params)
+        given = plus(params, response_format, temperature, max_tokens, tools, tool_choice, stop, seed, reasoning_effort)
+        asked = Arguments(prompt, module, model, messages, system, cache, cache_key, timeout, deadline, retries, given)
         return AsyncStream(self.plan(asked, stream=True), self.performer.aperform)
 
     # fmt: on

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from typing import Any, Self
+from typing import Any, Generic, Self
 
-from modelrouter.completion import Completion
+from modelrouter.completion import Completion, Parsed
 from modelrouter.planning.drivers import adrive_stream, drive_stream
 from modelrouter.planning.effects import Effect, Plan
 
@@ -15,13 +15,13 @@ def _let_go(pieces: object) -> None:
     """Nobody else holds them now, so they are closed."""
 
 
-class _Answer:
+class _Answer(Generic[Parsed]):
     """The answer, once there is one."""
 
     def __init__(self) -> None:
         # Not an attribute that the driver sets through self: a stream that is dropped has to be closed at once, and
         # would wait for the garbage collector if its driver referred to it.
-        self._answers: list[Completion] = []
+        self._answers: list[Completion[Parsed]] = []
 
     def _hold(self, pieces: Generator[str, None, None] | AsyncGenerator[str, None]) -> None:
         """Keep the driver from going before the stream does. The garbage collector, where the stream is part of a cycle
@@ -29,14 +29,14 @@ class _Answer:
         weakref.finalize(self, _let_go, pieces).atexit = False
 
     @property
-    def answer(self) -> Completion:
+    def answer(self) -> Completion[Parsed]:
         """The whole answer: text, tokens, cost, attempts. Raises RuntimeError before the last piece has been read."""
         if not self._answers:
             raise RuntimeError("the stream has not been read to its end, so there is no whole answer")
         return self._answers[0]
 
 
-class Stream(_Answer):
+class Stream(_Answer[Parsed]):
     """The pieces of an answer's text, as they come. The request is sent when the first one is asked for.
 
     Use it in a ``with`` statement, or `close` it when it is not read to its end: the connection is closed then, and
@@ -66,7 +66,7 @@ class Stream(_Answer):
         self.close()
 
 
-class AsyncStream(_Answer):
+class AsyncStream(_Answer[Parsed]):
     """`Stream` for asynchronous callers: ``async with`` and ``async for``, or `aclose`."""
 
     def __init__(self, plan: Plan, perform: Callable[[Effect], Awaitable[Any]]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -18,6 +19,7 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
+import typing_extensions
 from conftest import WriteCatalog
 
 from modelrouter import AllModelsFailed, Router
@@ -244,6 +246,7 @@ def test_ctrl_c_is_for_the_program_which_may_still_want_an_answer() -> None:
 def test_what_is_not_installed_is_named(tmp_path: Path, installed: tuple[str, ...], missing: tuple[str, ...]) -> None:
     for name in installed:
         (tmp_path / f"{name}.py").touch()
+    shutil.copy(typing_extensions.__file__, tmp_path)
     program = python(
         f"""if True:
         import sys
