@@ -17,7 +17,7 @@ LEANING  := tests/backend tests/router/test_streams.py tests/test_callback.py te
 VERSIONS := lowest locked newest
 PYTHONS  := 3.11 3.12 3.13
 
-.PHONY: help demo test lint newest pythons bench soak workload lock clean
+.PHONY: help demo test quick slow lint newest pythons bench soak workload lock clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
@@ -25,8 +25,14 @@ help:  ## list the targets
 demo: $(VENV)/installed  ## real answers of a small model on this machine; no account, no key
 	@$(BIN)/modelrouter demo $(ARGS)
 
-test: $(VENV)/installed  ## run the tests
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(VENV)/installed  ## run the tests, on two cores
+	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $(ARGS)
+
+quick: $(VENV)/installed  ## run the tests that need no process and no LiteLLM
+	@$(BIN)/python -m pytest -m "not heavy" $(ARGS)
+
+slow: $(VENV)/installed  ## run the tests that `make test` leaves out for time
+	@$(BIN)/python -m pytest -m slow $(ARGS)
 
 lint: $(VENV)/installed  ## check style and types
 	@$(BIN)/ruff check

@@ -44,8 +44,15 @@ _MATTERS = re.compile(
 _LIBRARIES = ("HF_", "LITELLM_", "TIKTOKEN_")
 """Variables that the door sets once, before LiteLLM is imported; LiteLLM looks at some later."""
 
+_HEAVY = {"server", "llmock", "bare_litellm", "needs_program"}
+"""Fixtures that load LiteLLM, or start or need a program: who asks for them is `heavy`."""
+
 strayed: list[str] = []
-"""Where the test at hand tried to connect to beyond this machine."""
+"""What the test at hand tried that is not for it: a connection beyond this machine; a process, or LiteLLM, in a test
+that is not `heavy`."""
+
+_light = False
+"""Whether the test at hand is one of `make quick`."""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -67,6 +74,22 @@ def pytest_configure(config: pytest.Config) -> None:
     for name in ("NO_PROXY", "no_proxy"):
         os.environ[name] = ",".join(filter(None, [os.environ.get(name), "127.0.0.1", "localhost"]))
     sys.addaudithook(_stay_home)
+    sys.addaudithook(_stay_light)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if not _HEAVY.isdisjoint(getattr(item, "fixturenames", ())) or item.get_closest_marker("slow"):
+            item.add_marker("heavy")
+
+
+def _stay_light(event: str, arguments: tuple[Any, ...]) -> None:
+    """Refuses a process, and LiteLLM, to tests that are run as quick ones."""
+    if not _light:
+        return
+    if event in ("subprocess.Popen", "os.fork") or (event == "import" and arguments[0] == "litellm"):
+        strayed.append(f"{event} {arguments[0] if arguments else ''}")
+        raise RuntimeError(f"{strayed[-1]} in a test that is not marked `heavy`")
 
 
 def _stay_home(event: str, arguments: tuple[Any, ...]) -> None:
@@ -79,25 +102,28 @@ def _stay_home(event: str, arguments: tuple[Any, ...]) -> None:
     except ValueError:
         near = host == "localhost"
     if not near:
-        strayed.append(host)
+        strayed.append(f"to reach {host}")
         raise ConnectionRefusedError(f"a test tried to reach {host}")
 
 
 @pytest.fixture(autouse=True)
-def surroundings(tmp_path: Path) -> Iterator[Path]:
+def surroundings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
     """An empty working directory, and an environment in which no provider is set up; both are put back afterwards."""
+    global _light
     before, home = dict(os.environ), Path.cwd()
     work = tmp_path / "work"
     work.mkdir()
     os.chdir(work)
     os.environ["MODELROUTER_STATE_DIR"] = str(tmp_path / "state")
     strayed.clear()
+    _light = request.node.get_closest_marker("heavy") is None
     yield work
+    _light = False
     os.chdir(home)
     kept = {name: value for name, value in os.environ.items() if name.startswith(_LIBRARIES)}
     os.environ.clear()
     os.environ.update(before | kept)
-    assert not strayed, f"the test tried to leave this machine: {strayed}"
+    assert not strayed, f"not for this test: {strayed}"
 
 
 @pytest.fixture
@@ -135,6 +161,7 @@ def _scripted_server() -> Iterator[ScriptedServer]:
 def _warm_up() -> None:
     LITELLM.load()
     asyncio.run(LITELLM.warm())
+    gc.freeze()  # LiteLLM's hundreds of thousands of objects, or each test that collects garbage would go through them
 
 
 @pytest.fixture
@@ -240,6 +267,9 @@ def bare_litellm(litellms_litter: None) -> Iterator[ModuleType]:
     loop = asyncio.new_event_loop()
     asyncio.set_event_loop(loop)
     yield litellm
+    for left in asyncio.all_tasks(loop):  # LiteLLM's worker for its log: collected, it would complain in another test
+        left.cancel()
+    loop.run_until_complete(asyncio.sleep(0))
     asyncio.set_event_loop(None)
     loop.close()
 

@@ -240,6 +240,7 @@ def test_threads_and_loops_share_one_script() -> None:
     assert len(provider.requests) == 40
 
 
+@pytest.mark.heavy
 def test_litellm_is_never_loaded() -> None:
     script = """
         import asyncio, sys, modelrouter
@@ -267,6 +268,7 @@ def test_a_script_that_cannot_be_played_is_refused_at_once(wrong: Callable[[], A
         wrong()
 
 
+@pytest.mark.heavy
 def test_the_fixtures_in_a_project_of_a_users_own(tmp_path: Path) -> None:
     project = tmp_path / "project"
     project.mkdir()

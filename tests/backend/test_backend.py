@@ -32,7 +32,7 @@ from modelrouter.planning.events import FirstToken
 from modelrouter.planning.exchange import Request
 from modelrouter.router.streams import Stream
 
-pytestmark = pytest.mark.usefixtures("quick_backoff", "litellms_litter")
+pytestmark = [pytest.mark.heavy, pytest.mark.usefixtures("quick_backoff", "litellms_litter")]
 
 PRICE = {"input": 1, "output": 2}
 

@@ -26,6 +26,8 @@ from modelrouter.catalog.target import Target
 from modelrouter.completion import Kind
 from modelrouter.planning.exchange import Failure, Reply, Request
 
+pytestmark = pytest.mark.heavy
+
 HELLO = Request(({"role": "user", "content": "hi"},))
 MODELS = {
     "anthropic": "anthropic/claude-x",

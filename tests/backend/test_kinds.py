@@ -17,7 +17,7 @@ from servers import Answer, Drip, Drop, Fault, Garbage, Hang, Known, Reply, Scri
 from modelrouter import AllModelsFailed, BadRequest, Completion, DeadlineExceeded, MissingKey, Router
 from modelrouter.completion import Kind
 
-pytestmark = pytest.mark.usefixtures("quick_backoff")
+pytestmark = [pytest.mark.heavy, pytest.mark.usefixtures("quick_backoff")]
 
 Call = Callable[..., Completion]
 WIRES = ("openai", "anthropic", "ollama")

@@ -44,6 +44,7 @@ def asked(**params: Any) -> Request:
 # -- keys
 
 
+@pytest.mark.heavy
 def test_a_key_is_the_same_in_every_process_and_version() -> None:
     digest = "862120e665ed67ded096166c3d5449cf953cdca46d5fb1ebce8d5ba8706704d5"
     assert key(TARGET, ASKED) == digest

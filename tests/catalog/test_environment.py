@@ -473,3 +473,7 @@ def test_the_example_explains_each_variable_that_is_read() -> None:
     names |= {f"{prefix}LLM_{ending}" for prefix in ("", "ANALYZER_") for ending in overrides._LEVEL}
     unexplained = {name for name in names if not re.search(rf"\b{name}\b", EXAMPLE)}
     assert not unexplained - {"OLLAMA_API_BASE"}, "OLLAMA_API_BASE is LiteLLM's; all others are ours to explain"
+
+
+def test_general_names_are_read_as_settings_and_never_exported() -> None:
+    assert overrides._GENERAL.keys() == environment._GENERAL

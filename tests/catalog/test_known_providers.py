@@ -34,6 +34,7 @@ def last(text: str) -> dict[str, Any]:
     return part(text, finishReason="STOP") | {"usageMetadata": USED}
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize("variable", ["GEMINI_API_KEY", "GOOGLE_API_KEY"])
 @pytest.mark.parametrize("how", ["sync", "async"])
 def test_its_answer_is_read_and_priced_and_its_key_goes_along(
@@ -50,6 +51,7 @@ def test_its_answer_is_read_and_priced_and_its_key_goes_along(
     assert answer.cost_usd == COST
 
 
+@pytest.mark.heavy
 def test_its_stream_is_read_and_priced(catalog: WriteCatalog, router: Router, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GEMINI_API_KEY", CANARY)
     with RawServer() as raw:

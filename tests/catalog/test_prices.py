@@ -297,6 +297,7 @@ def test_the_table_is_not_asked_where_it_does_not_count(
     assert tables.price(target) == price
 
 
+@pytest.mark.heavy
 def test_the_table_is_asked_last(rows: Rows) -> None:
     LITELLM.load()
     assert LITELLM.price(Target("a", "openai/gpt-4", "openai")) == GPT_4

@@ -167,6 +167,7 @@ ADVICE = (
 )
 
 
+@pytest.mark.heavy
 def test_a_user_who_has_set_up_nothing_is_answered_and_told(surroundings: Path, refused: str) -> None:
     ran = finished(start("ask", "Name a colour.", OLLAMA_URL=refused))
     assert ran.code == 0, ran.err
@@ -178,6 +179,7 @@ def test_a_user_who_has_set_up_nothing_is_answered_and_told(surroundings: Path, 
     assert lines[-1].endswith("cost free")
 
 
+@pytest.mark.heavy
 @pytest.mark.parametrize(
     ("argv", "variables"),
     [
@@ -198,6 +200,7 @@ def test_where_anything_is_set_up_the_small_model_stays_out_of_it(
     assert "embedded" not in ran.err
 
 
+@pytest.mark.heavy
 def test_without_the_small_model_the_error_says_how_to_get_it(
     cli: Cli, refused: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -277,6 +280,7 @@ def test_explain_shows_every_value_with_its_source_and_no_key(
     assert (told["chain"][0]["price"], told["chain"][2]["price"]["input"]) == (None, "0.5")
 
 
+@pytest.mark.heavy
 def test_listings_do_not_load_litellm(surroundings: Path) -> None:
     script = (
         "import sys; from modelrouter.cli.app import main\n"
@@ -321,6 +325,7 @@ def test_check_finds_what_keeps_a_module_from_being_answered(
     assert (report.json["modules"][0]["models"], report.json["modules"][0]["usable"]) == (4, 1)
 
 
+@pytest.mark.heavy
 def test_check_compares_prices_and_names_successors(cli: Cli, catalog: WriteCatalog, keys: str) -> None:
     catalog(
         {
@@ -339,6 +344,7 @@ def test_check_compares_prices_and_names_successors(cli: Cli, catalog: WriteCata
     assert set(found) == {"config/models.yaml", "model 'dear'", "model 'new'"}
 
 
+@pytest.mark.heavy
 def test_check_says_how_long_and_how_dear_one_call_can_become(cli: Cli, catalog: WriteCatalog, keys: str) -> None:
     price = {"input": 10, "output": 20}
     catalog(
@@ -456,6 +462,7 @@ def test_help_and_version(cli: Cli) -> None:
     assert cli("--version") == Ran(0, f"modelrouter {version('modelrouter')}\n", "")
 
 
+@pytest.mark.heavy
 def test_metrics_are_served_until_ctrl_c(surroundings: Path) -> None:
     process = start("metrics", "--port", "0")
     assert process.stdout is not None
@@ -484,6 +491,7 @@ def test_ctrl_c_while_waiting_for_an_answer_ends_at_once_and_quietly(two: Script
     assert request.ended() == "abandoned"
 
 
+@pytest.mark.heavy
 def test_a_reader_that_leaves_early_is_no_error(surroundings: Path) -> None:
     process = start("models")
     assert process.stdout is not None

@@ -328,6 +328,7 @@ def test_parallel_and_evaluate(kind: Kind, lm: dspy.LM, server: ScriptedServer) 
     predict = dspy.Predict("question -> answer")
     examples = [dspy.Example(question=f"{n}?", answer="yes").with_inputs("question") for n in range(6)]
     with dspy.context(lm=lm):
+        predict(question="0?")  # of threads that ask LiteLLM first, each makes a client, and all but one stay open
         found = dspy.Parallel(num_threads=3, disable_progress_bar=True)([(predict, each) for each in examples[:4]])
         assert [each.answer for each in found] == ["yes"] * 4
         evaluate = dspy.Evaluate(devset=examples, metric=exact, num_threads=3, display_progress=False)

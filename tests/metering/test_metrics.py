@@ -314,6 +314,7 @@ def test_metering_never_raises_into_a_call(metrics: Metrics, seen: Seen, caplog:
     assert seen("llm_cache_saved_usd_total", module="m") == 1
 
 
+@pytest.mark.heavy
 @pytest.mark.filterwarnings("ignore:This process.*is multi-threaded:DeprecationWarning")  # Python 3.12 and newer
 def test_a_child_forked_while_others_meter_can_meter(metrics: Metrics) -> None:
     stop = threading.Event()
@@ -379,6 +380,7 @@ def test_multiprocess_mode_without_its_directory(monkeypatch: pytest.MonkeyPatch
         metrics_app()
 
 
+@pytest.mark.heavy
 def test_multiprocess_mode_adds_up_the_processes(tmp_path: Path) -> None:
     """In processes of their own: prometheus_client makes up its mind when it is imported."""
     worker = textwrap.dedent("""

@@ -126,6 +126,7 @@ assert not any(os.waitpid(child, 0)[1] for child in children)
 """
 
 
+@pytest.mark.heavy
 def test_processes_and_forks_add_up_and_what_is_left_is_written_at_exit(store: DiskStore) -> None:
     for _ in range(2):
         ended = run(PROCESS, store.directory)

@@ -123,6 +123,7 @@ def test_a_loop_that_was_stopped_is_started_anew() -> None:
 # No descriptors left
 
 
+@pytest.mark.heavy
 def test_without_descriptors_it_is_an_error_and_with_them_it_works(run: Callable[[str], str]) -> None:
     pytest.importorskip("resource", reason="this system has no limits to set")
     said = run("""
@@ -185,6 +186,7 @@ def test_a_child_that_is_forked_while_litellm_is_imported_answers(
     assert sorted(said.splitlines()) == ["child ok", "ended with 0", "parent ok"]
 
 
+@pytest.mark.heavy
 @forks
 @pytest.mark.parametrize(
     ("holder", "user"),
@@ -227,6 +229,7 @@ def test_a_child_that_is_forked_while_a_lock_is_held_can_take_it(
     assert said == "0\n"
 
 
+@pytest.mark.heavy
 def test_a_child_that_forks_while_it_holds_a_lock_can_give_it_back(run: Callable[[str], str]) -> None:
     said = run("""
         import os

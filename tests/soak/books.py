@@ -34,8 +34,9 @@ from .sessions import TIMEOUT, Call, Member, Session, catalog, members, session
 
 __all__ = ["Books"]
 
-GRACE = 1.0
-"""Seconds by which a call may miss its deadline, and in which what it leaves behind must be gone."""
+GRACE = 20.0
+"""Seconds by which a call may miss its deadline, and in which what it leaves behind must be gone: far more than that
+takes, as the machine may be busy with other work, and far less than what hangs in these sessions would take."""
 _NEVER_SENT = frozenset((Kind.TIMEOUT, Kind.CANCELLED))
 """Kinds of an attempt that may have ended before its request reached the server."""
 _TURNED_DOWN = frozenset((Kind.EMPTY_RESPONSE, Kind.CONTENT_POLICY, Kind.MAX_TOKENS))

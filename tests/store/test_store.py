@@ -348,6 +348,7 @@ def test_a_directory_that_cannot_be_made(tmp_path: Path, no_rest: None) -> None:
     store.close()
 
 
+@pytest.mark.heavy
 def test_a_read_only_directory() -> None:
     with tempfile.TemporaryDirectory() as path, contextlib.closing(DiskStore(path)) as store:
         store.set("key", "value", ttl=60)
@@ -393,6 +394,7 @@ print(*reasons)
 """
 
 
+@pytest.mark.heavy
 def test_a_full_disk(directory: Path) -> None:
     ended = run(FULL, directory)
     assert ended.returncode == 0, ended.stderr
@@ -437,9 +439,11 @@ def test_many_threads(store: DiskStore) -> None:
     assert store.stats().entries == 400
 
 
+@pytest.mark.heavy
 def test_every_child_of_a_fork_can_write(directory: Path) -> None:
     fork_while_writing(directory, children=16)
 
 
+@pytest.mark.heavy
 def test_writers_that_are_killed_leave_whole_values(directory: Path) -> None:
     kill_writers(directory, KILLS)

@@ -25,6 +25,7 @@ AT_ONCE = 40
 """Sessions, of two or three calls each."""
 
 
+@pytest.mark.slow
 def test_the_books_agree_with_the_server_whatever_happens(
     server: ScriptedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -142,6 +142,7 @@ def test_every_public_name_is_loaded_when_it_is_used() -> None:
         modelrouter.complet  # type: ignore[attr-defined]  # noqa: B018
 
 
+@pytest.mark.heavy
 def test_importing_the_package_loads_nothing_heavy() -> None:
     heavy = {
         "diskcache",
@@ -161,6 +162,7 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     assert not heavy & loaded
 
 
+@pytest.mark.heavy
 def test_the_wheel_has_the_catalog_and_the_types_and_nothing_else_of_ours(tmp_path: Path) -> None:
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(build, cwd=ROOT, check=True)

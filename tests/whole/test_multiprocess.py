@@ -134,6 +134,7 @@ def sender(request: Request) -> int:
     return int(request.body["messages"][0]["content"])
 
 
+@pytest.mark.slow
 def test_a_killed_worker_is_replaced_and_the_totals_stay_the_servers(
     tmp_path: Path, catalog: WriteCatalog, server: ScriptedServer
 ) -> None:
@@ -201,12 +202,14 @@ def gauges(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[], set[
     return left
 
 
+@pytest.mark.heavy
 def test_all_dead_workers_are_forgotten(gauges: Callable[[], set[str]]) -> None:
     modelrouter.mark_worker_dead()
     assert gauges() == {"gauge_livemax_alive", "counter_dead"}
     modelrouter.mark_worker_dead()
 
 
+@pytest.mark.heavy
 def test_one_worker_is_forgotten_by_its_number(gauges: Callable[[], set[str]]) -> None:
     modelrouter.mark_worker_dead(os.getpid())  # as gunicorn's child_exit does
     assert gauges() == {"gauge_livemax_dead", "counter_dead"}

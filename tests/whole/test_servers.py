@@ -6,6 +6,7 @@ import asyncio
 import gc
 import os
 import socket
+import subprocess
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -297,8 +298,14 @@ class TestSurroundings:
     def test_nothing_leaves_this_machine(self) -> None:
         with pytest.raises(ConnectionRefusedError):
             socket.create_connection(("192.0.2.1", 9), timeout=1)
-        assert strayed == ["192.0.2.1"]
+        assert strayed == ["to reach 192.0.2.1"]
         strayed.clear()  # or this test would fail for it
+
+    def test_a_quick_test_starts_no_process(self) -> None:
+        with pytest.raises(RuntimeError, match="not marked `heavy`"):
+            subprocess.Popen(["true"])  # noqa: S607
+        assert strayed == ["subprocess.Popen true"]
+        strayed.clear()
 
     def test_the_catalog_is_where_the_default_looks(
         self, server: ScriptedServer, catalog: WriteCatalog, keys: str
