@@ -172,7 +172,7 @@ class ModelEntry(_Entry):
     timeout: Seconds | None = None
     """Seconds for one attempt, before the module's."""
     max_tokens: Tokens | None = None
-    """The most tokens that it is ever asked for."""
+    """The most tokens of an answer, however many the module allows. A call's own max_tokens counts before it."""
     params: Annotated[dict[str, Any], AfterValidator(_params)] | None = None
     """LiteLLM parameters that are sent with each of its calls, such as reasoning_effort."""
     context_window: Tokens | None = None

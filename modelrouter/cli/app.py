@@ -177,17 +177,24 @@ def demo(
 ) -> None:
     """Have a DSPy program of three stages, each a module of its own, read, score and answer a recruiter's message.
 
+    Then one stage again with its first model down, the whole once more out of the cache, and a table of what each took.
+    The model that is down is a closed port of this machine, so that a real connection is refused.
+
     The models that are set up here answer; with no key and no Ollama, the small model on this machine. Exit code 1 when
-    a model answers, but not in the form that was asked for.
+    no model answers, or one not in the form that was asked for.
     """
-    from modelrouter.router.default import configure
+    from modelrouter.router.default import configure, get_router
 
     state: _State = context.obj
-    with state.screen.logging(logging.ERROR if quiet else logging.INFO), configure(state.config) as router:
-        with state.screen.busy("Loading DSPy"):
-            from .demo import run
-        if not run(state.screen, router):
-            raise typer.Exit(1)
+    with state.screen.logging(logging.ERROR if quiet else logging.INFO):
+        configure(state.config)
+        try:
+            with state.screen.busy("Loading DSPy"):
+                from .demo import run
+            if not run(state.screen, state.config):
+                raise typer.Exit(1)
+        finally:
+            get_router().close()  # not the one of before: the demonstration makes others
 
 
 # -- listings

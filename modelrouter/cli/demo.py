@@ -1,28 +1,39 @@
-"""The demonstration: the guide's pipeline works through one recruiter's message, and a table shows what that took."""
+"""The demonstration, in three acts: the guide's pipeline answers a recruiter, goes on when a model is down, and costs
+nothing the second time. A table shows what each act took."""
 
 from __future__ import annotations
 
+import logging
+import socket
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from decimal import Decimal
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from textwrap import wrap
 from typing import Any
 
 import dspy
+import yaml
 from dspy.utils.callback import BaseCallback
 from dspy.utils.exceptions import AdapterParseError
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 
+from modelrouter import environment
+from modelrouter.backend.current import current
+from modelrouter.catalog.known_providers import known
+from modelrouter.catalog.live import find
 from modelrouter.catalog.prices import cost
-from modelrouter.catalog.target import Price
-from modelrouter.dspy.pipeline import get_pipeline
+from modelrouter.catalog.target import Price, Resolved, Target, missing_key
+from modelrouter.dspy.pipeline import BareAdapter, Fit, Offer, Reply, ScoreOffer, Stage, get_pipeline
 from modelrouter.errors import AllModelsFailed, ModelRouterError
 from modelrouter.metering.track import Spent, Tracker, track
-from modelrouter.router.router import Router
+from modelrouter.router.default import configure, get_router
 
 from .asking import PATIENCE, load, small_model
-from .screen import Screen, usd
+from .screen import Screen, attempt_lines, usd
 
 RECRUITER = "Maria Lindqvist"
 
@@ -70,47 +81,179 @@ SMALL: Mapping[str, Any] = {
 }
 """For the model on this machine."""
 
+DOWN = "closed-port"
+"""The model that is down in the second act, by its name in that act's catalog."""
+
 
 @dataclass(slots=True)
-class _Run:
-    """What one run of the pipeline gave and took."""
+class _Act:
+    """What one act took."""
 
-    result: Any = None
+    number: int
     spent: Tracker = field(default_factory=track)
     seconds: dict[str, float] = field(default_factory=dict)
     """By stage, from the first try to the answer."""
 
+    def model(self, stage: str) -> str:
+        """Who answered a stage; where DSPy has asked again, as the answer had not its form, who answered at last."""
+        lines = self.spent.by_module_and_model.items()
+        return [model for (module, model), line in lines if module == stage and line.calls][-1]
 
-def run(screen: Screen, router: Router) -> bool:
-    """Show the message, let the pipeline work through it, show what came of it and what that took.
 
-    `router` has to be the process's own. False: a model answered, but not in the form that was asked for. Raises
-    `AllModelsFailed` and what else a call can raise.
+def run(screen: Screen, config: Path | None) -> bool:
+    """Play the acts, and show what they took.
+
+    The process's router has to be made of the catalog `config`; another one, made of the same, is in its place after
+    the second act. False: a model answered, but not in the form that was asked for, or the cache has not kept what it
+    should. Raises `AllModelsFailed` and what else a call can raise.
     """
-    screen.say(f"{MESSAGE}\n")
+    modules = {stage: get_router().catalog.resolve(stage) for stage in STAGES}
+    off = next((module.sources["cache"] for module in modules.values() if not module.settings.cache), None)
+    if (real := _real_models(modules)) is not None:
+        screen.say(f"Real models are asked, and paid for: {real}.\n")
+    screen.say("\n".join([f"{RECRUITER} writes:", *_cut(MESSAGE.partition("\n")[2], lines=4), ""]))
     load(screen)
     try:
-        try:
-            done = _work(screen)
-        except AllModelsFailed as error:
-            done = _work(screen, model=small_model(screen, router.catalog, error, "analyzer"), **SMALL)
+        # Asked anew whatever an earlier run has left, and remembered for the third act.
+        first, result, overrides = _pipeline(screen, cache=False if off else "refresh")
+        acts = [first, _one_down(screen, config, first, result.offer, overrides)]
+        if off:
+            screen.say(f"3. Left out, as {off} turns off the cache: the whole program again, out of it.\n")
+        else:
+            acts.append(_again(screen, overrides))
     except AdapterParseError as error:
         screen.note(f"A model answered, but not in the form that was asked for:\n{error}")
         return False
-    _show(screen, done)
-    return True
+    except (ModelRouterError, BrokenPipeError):  # OSErrors, too, some of them
+        raise
+    except OSError as error:
+        screen.note(f"The second act needs a temporary file and a port of this machine: {error}")
+        return False
+    headings = ("STAGE", "ANSWERED BY", "SENT", "FALLBACKS", "TIME", "TOKENS IN", "OUT", "COST")
+    rows = [_row(act, stage, spent) for act in acts for stage, spent in act.spent.by_module.items()]
+    screen.table(headings, rows, right=headings[2:])
+    screen.say(f"\n{_compared(first.spent.total)}")
+    return bool(off) or _remembered(acts[-1].spent.total)
 
 
-def _work(screen: Screen, **overrides: Any) -> _Run:
-    done = _Run()
-    pipeline = get_pipeline(**overrides)
-    with done.spent, _progress(screen, pipeline, done.seconds):
+def _real_models(modules: Mapping[str, Resolved]) -> str | None:
+    """Of each stage the first model that has its key, if any of them is not on this machine."""
+    usable = {stage: [each for each in module.chain if not missing_key(each)] for stage, module in modules.items()}
+    firsts = {stage: targets[0] for stage, targets in usable.items() if targets}
+    if all(known(target.provider).on_this_machine for target in firsts.values()):
+        return None
+    return ", ".join(f"{stage} {target.name}" for stage, target in firsts.items())
+
+
+# -- the acts
+
+
+def _pipeline(screen: Screen, *, cache: bool | str) -> tuple[_Act, Any, Mapping[str, Any]]:
+    """The first act, what came of it, and the overrides with which the same models answer again."""
+    told = ", ".join(f"{stage} {does}" for stage, does in STAGES.items())
+    screen.say(f"1. The pipeline: {told}.")
+    overrides: Mapping[str, Any] = {}
+    try:
+        act, result = _whole(screen, 1, cache=cache)
+    except AllModelsFailed as error:
+        small = small_model(screen, get_router().catalog, error, "analyzer")
+        overrides = {"model": small, **SMALL}
+        act, result = _whole(screen, 1, cache=cache, **overrides)
+    for stage, said in zip(STAGES, (result.offer, result.fit, result.reply), strict=True):
+        _show(screen, act, stage, said)
+    screen.say("")
+    return act, result, overrides
+
+
+def _one_down(screen: Screen, config: Path | None, first: _Act, offer: Offer, overrides: Mapping[str, Any]) -> _Act:
+    """The second act: one stage again, with a model at the head of its chain that refuses the connection."""
+    screen.say("2. The scorer again, its first model down: a closed port of this machine plays that part, and refuses.")
+    chain = get_router().catalog.resolve("scorer", overrides.get("model")).chain
+    behind = chain[[target.name for target in chain].index(first.model("scorer")) :]
+    # Not out of the cache, where the fallback's answer is; nor into it, where the third act looks for the first's.
+    asked = {"model": [DOWN, *(target.name for target in behind)], "cache": False, "retries": 0}
+    stage, act = Stage("scorer", ScoreOffer, **{**overrides, **asked}), _Act(2)
+    # A stage takes its adapter from the first of its chain, which here is not who answers.
+    adapted = dspy.context(adapter=BareAdapter()) if behind[0].provider == "embedded" else nullcontext()
+    with _with_one_down(config, behind[0]), adapted:
+        fit = _work(screen, act, {"scorer": stage}, lambda: stage(offer=offer, profile=PROFILE)).fit
+    screen.say("\n".join(attempt_lines(stage.history[0]["attempts"])))
+    _show(screen, act, "scorer", fit)
+    screen.say("")
+    return act
+
+
+@contextmanager
+def _with_one_down(config: Path | None, behind: Target) -> Iterator[None]:
+    """Has the process use the same catalog with one more model, out of a file of its own.
+
+    The model's port is bound, so that it is nobody else's, and does not listen, so that it refuses. The model counts as
+    able to do what that `behind` it can, and is spoken to with TLS: through a proxy, it would be sent OpenAI's key.
+    """
+    content = yaml.safe_load(find(config, environment.config_path()).read())
+    with TemporaryDirectory() as directory, socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        down = {
+            "model": f"openai/{DOWN}",
+            "api_base": f"https://127.0.0.1:{closed.getsockname()[1]}",
+            "price": "free",
+            "supports": {"response_format": current().able(behind, "response_format")},
+        }
+        content["models"] = {**(content.get("models") or {}), DOWN: down}
+        path = Path(directory, "models.yaml")
+        path.write_text(yaml.safe_dump(content), encoding="utf-8")
+        _use(path)
         try:
-            done.result = pipeline(message=MESSAGE, recruiter_name=RECRUITER, profile=PROFILE)
+            yield
+        finally:
+            _use(config)
+
+
+def _use(catalog: Path | None) -> None:
+    """`configure`, without the warnings that were shown when the catalog was first read."""
+    logging.disable(logging.WARNING)
+    try:
+        configure(catalog)
+    finally:
+        logging.disable(logging.NOTSET)
+
+
+def _again(screen: Screen, overrides: Mapping[str, Any]) -> _Act:
+    """The third act."""
+    screen.say("3. The whole program again, out of the cache.")
+    act, _ = _whole(screen, 3, **overrides)
+    total = act.spent.total
+    saved = f" It was {usd(total.saved_usd)} the first time." if total.saved_usd else ""
+    screen.say(
+        f"  Remembered: {total.cache_hits} of {total.calls} answers. Requests: {total.requests}. "
+        f"Time: {_time(sum(act.seconds.values()))}. Cost: {_cost(total)}.{saved}\n"
+    )
+    if not _remembered(total):
+        screen.note("The cache has not kept every answer: it cannot be written, its ttl is short, or one was cut off.")
+    return act
+
+
+def _remembered(spent: Spent) -> bool:
+    return spent.cache_hits == spent.calls
+
+
+# -- one program at work
+
+
+def _whole(screen: Screen, number: int, **overrides: Any) -> tuple[_Act, Any]:
+    act, pipeline = _Act(number), get_pipeline(**overrides)
+    stages = {stage: getattr(pipeline, stage) for stage in STAGES}
+    inputs = {"message": MESSAGE, "recruiter_name": RECRUITER, "profile": PROFILE}
+    return act, _work(screen, act, stages, lambda: pipeline(**inputs))
+
+
+def _work(screen: Screen, act: _Act, stages: Mapping[str, Stage], program: Callable[[], Any]) -> Any:
+    with act.spent, _progress(screen, stages, act.seconds):
+        try:
+            return program()
         except dspy.LMError as error:
             ours = _ours(error)
             raise ours from ours.__cause__
-    return done
 
 
 def _ours(error: BaseException) -> BaseException:
@@ -119,9 +262,6 @@ def _ours(error: BaseException) -> BaseException:
     while found is not None and not isinstance(found, ModelRouterError):
         found = found.__cause__
     return found or error
-
-
-# -- while it works
 
 
 @dataclass(eq=False)
@@ -145,58 +285,63 @@ class _Watch(BaseCallback):  # type: ignore[misc]
 
 
 @contextmanager
-def _progress(screen: Screen, pipeline: Any, seconds: dict[str, float]) -> Iterator[None]:
+def _progress(screen: Screen, stages: Mapping[str, Stage], seconds: dict[str, float]) -> Iterator[None]:
     columns = SpinnerColumn(finished_text="*"), TextColumn("{task.description}"), TimeElapsedColumn()
     with Progress(*columns, console=screen.err, transient=True, disable=not screen.err.is_terminal) as progress:
-        for stage, does in STAGES.items():
-            task = progress.add_task(f"{stage} {does}", start=False, total=None)
-            getattr(pipeline, stage).callbacks.append(_Watch(stage, progress, task, seconds))
+        for name, stage in stages.items():
+            task = progress.add_task(f"{name} {STAGES[name]}", start=False, total=None)
+            stage.callbacks.append(_Watch(name, progress, task, seconds))
         yield
 
 
 # -- what came of it
 
 
-def _show(screen: Screen, done: _Run) -> None:
-    offer, fit, reply = done.result.offer, done.result.fit, done.result.reply
-    facts = offer.model_dump() | {"stack": ", ".join(offer.stack)}
-    sections = {
-        "analyzer": "\n".join(f"{name:<10} {str(value).strip()}" for name, value in facts.items()),
-        "scorer": f"{fit.score} of 100: {fit.verdict}\n{fit.reason.strip()}",
-        "response_generator": reply.text.strip(),
-    }
-    lines = done.spent.by_module_and_model.items()
-    models = {
-        stage: ", ".join(model for (module, model), line in lines if module == stage and line.calls) for stage in STAGES
-    }
-    for stage, text in sections.items():
-        screen.say(f"--- {stage}, answered by {models[stage]}\n{text}\n")
-    by_module, total = done.spent.by_module, done.spent.total
-    rows = [(stage, models[stage], *_numbers(by_module[stage], done.seconds[stage])) for stage in STAGES]
-    rows.append(("one opportunity", "", *_numbers(total, sum(done.seconds.values()))))
-    headings = ("STAGE", "MODEL", "FALLBACKS", "LATENCY", "TOKENS IN", "OUT", "COST")
-    screen.table(headings, rows, right=headings[2:])
-    screen.say(f"\n{_compared(total)}")
+def _show(screen: Screen, act: _Act, stage: str, said: Offer | Fit | Reply) -> None:
+    """A stage's result, in a few lines."""
+    match said:
+        case Offer():
+            what = f"{said.role} ({said.seniority}) at {said.company}; {said.place}"
+            lines = [*_cut(said.summary), *_cut(what), *_cut(f"{said.pay}; {', '.join(said.stack)}")]
+        case Fit():
+            lines = [f"  {said.score} of 100: {said.verdict}", *_cut(said.reason)]
+        case _:
+            lines = _cut(said.text, lines=2)
+    screen.say("\n".join([f"{stage}, answered by {act.model(stage)}:", *lines]))
 
 
-def _numbers(spent: Spent, seconds: float) -> tuple[str, ...]:
-    remembered = spent.cache_hits == spent.calls
-    return (
-        str(spent.fallbacks),
-        f"{seconds:.1f} s",
-        f"{spent.usage.input_tokens:,}",
-        f"{spent.usage.output_tokens:,}",
-        "remembered" if remembered else "unknown" if spent.unknown else usd(spent.cost_usd),
+def _cut(text: str, *, lines: int = 1) -> list[str]:
+    """The beginning of a text, indented."""
+    return wrap(
+        " ".join(text.split()), 100, max_lines=lines, placeholder=" ...", initial_indent="  ", subsequent_indent="  "
     )
 
 
+def _row(act: _Act, stage: str, spent: Spent) -> tuple[str, ...]:
+    return (
+        f"{act.number} {stage}",
+        "the cache" if _remembered(spent) else act.model(stage),
+        str(spent.requests),
+        str(spent.fallbacks),
+        _time(act.seconds[stage]),
+        f"{spent.usage.input_tokens:,}",
+        f"{spent.usage.output_tokens:,}",
+        _cost(spent),
+    )
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds:.1f} s" if seconds >= 0.1 else f"{1000 * seconds:.0f} ms"
+
+
+def _cost(spent: Spent) -> str:
+    return "$0" if not spent.requests else "unknown" if spent.unknown else usd(spent.cost_usd)
+
+
 def _compared(total: Spent) -> str:
-    """What the same tokens cost with the guide's dearest model."""
-    if not total.requests:
-        cost_then = f" That had cost {usd(total.saved_usd)}." if total.saved_usd else ""
-        return f"All of it was remembered from an earlier run.{cost_then}"
+    """What the first act's tokens cost with the guide's dearest model."""
     everywhere = cost(total.usage, GPT_4) or Decimal(0)
-    said = f"The same tokens with GPT-4 everywhere, at $30 and $60 per million: {usd(everywhere)} per opportunity."
+    said = f"Act 1 with GPT-4 everywhere, at $30 and $60 per million tokens: {usd(everywhere)} per opportunity."
     if total.unknown or not total.cost_usd or total.cost_usd >= everywhere:
         return said
     return f"{said[:-1]}, {everywhere / total.cost_usd:.0f} times as much."

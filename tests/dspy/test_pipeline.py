@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import json
 import os
 import re
+import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import dspy
 import pytest
 from conftest import CANARY, WriteCatalog
 from prometheus_client import CollectorRegistry
 from pydantic import BaseModel
-from servers import Fault, Known, Reply, ScriptedServer
+from servers import Fault, Gate, Known, Reply, ScriptedServer
 
 from modelrouter import configure, track
 from modelrouter.cli.app import main
@@ -26,6 +32,7 @@ from modelrouter.cli.demo import MESSAGE, PROFILE, RECRUITER
 from modelrouter.dspy import get_lm
 from modelrouter.dspy.pipeline import Fit, Offer, Stage, get_pipeline
 from modelrouter.dspy.pipeline import Reply as Written
+from modelrouter.router.default import get_router
 
 OFFER = Offer(
     summary="Northwind Ledger looks for a senior backend engineer.",
@@ -268,49 +275,157 @@ def test_a_stage_of_ones_own(servers: ScriptedServer) -> None:
 
 
 def table(out: str) -> list[list[str]]:
-    """The rows of the closing table, by columns."""
+    """The closing table, by columns."""
     lines = out.splitlines()
     start = next(number for number, line in enumerate(lines) if line.startswith("STAGE"))
-    return [re.split(r"\s{2,}", line.strip()) for line in lines[start : start + 5]]
+    return [re.split(r"\s{2,}", line.strip()) for line in itertools.takewhile(bool, lines[start:])]
 
 
 def demo(capsys: pytest.CaptureFixture[str], *argv: str) -> tuple[int, str, str]:
     code = main(["demo", *argv])
     out, err = capsys.readouterr()
     assert CANARY not in out + err
+    assert "Traceback" not in out + err
     return code, out, err
 
 
-def test_the_demo_shows_who_answered_what_it_took_and_what_failed(
+def test_the_demo_plays_three_acts_and_shows_what_each_took(
+    servers: ScriptedServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = demo(capsys)
+    assert code == 0
+    assert out.startswith(
+        "Real models are asked, and paid for: analyzer small, scorer judge, response_generator writer.\n\n"
+        "Maria Lindqvist writes:\n  I came across your profile"
+    )
+    first, second, third = re.findall(r"^\d\. .*\n(?:.+\n)*", out, re.MULTILINE)
+    assert first == (
+        "1. The pipeline: analyzer reads the message, scorer compares it with the profile, response_generator writes "
+        "the reply.\n"
+        "analyzer, answered by small:\n"
+        "  Northwind Ledger looks for a senior backend engineer.\n"
+        "  Senior Backend Engineer (senior) at Northwind Ledger; remote, or Berlin\n"
+        "  95,000 to 115,000 euros; Python, Kafka\n"
+        "scorer, answered by judge:\n"
+        "  87 of 100: accept the call\n"
+        "  The stack and the pay fit.\n"
+        "response_generator, answered by writer:\n"
+        f"  {WRITTEN.text}\n"
+    )
+    assert re.sub(r"\d+ \(\d\.\d s", "PORT (N s", second) == (
+        "2. The scorer again, its first model down: a closed port of this machine plays that part, and refuses.\n"
+        "  1. closed-port  openai/closed-port  connection: nothing answers at https://127.0.0.1:PORT (N s)\n"
+        "scorer, answered by judge:\n"
+        "  87 of 100: accept the call\n"
+        "  The stack and the pay fit.\n"
+    )
+    assert "WARNING llm_fallback module=scorer from=closed-port to=judge reason=connection" in err
+    assert re.sub(r"\d+(\.\d)? m?s", "N", third) == (
+        "3. The whole program again, out of the cache.\n"
+        "  Remembered: 3 of 3 answers. Requests: 0. Time: N. Cost: $0. It was $0.00006 the first time.\n"
+    )
+    assert asked(servers) == ["small", "judge", "writer", "judge"]
+    head, *rows = table(out)
+    assert head == ["STAGE", "ANSWERED BY", "SENT", "FALLBACKS", "TIME", "TOKENS IN", "OUT", "COST"]
+    assert [row[:4] + row[5:] for row in rows] == [
+        ["1 analyzer", "small", "1", "0", "10", "5", "$0.00002"],
+        ["1 scorer", "judge", "1", "0", "10", "5", "$0.00002"],
+        ["1 response_generator", "writer", "1", "0", "10", "5", "$0.00002"],
+        ["2 scorer", "judge", "2", "1", "10", "5", "$0.00002"],
+        ["3 analyzer", "the cache", "0", "0", "0", "0", "$0"],
+        ["3 scorer", "the cache", "0", "0", "0", "0", "$0"],
+        ["3 response_generator", "the cache", "0", "0", "0", "0", "$0"],
+    ]
+    # 30 and 15 tokens at 30 and 60 dollars per million
+    assert out.endswith(
+        "\nAct 1 with GPT-4 everywhere, at $30 and $60 per million tokens: $0.0018 per opportunity, 30 times as much.\n"
+    )
+
+
+def test_the_model_that_is_down_really_refuses_and_nothing_of_the_users_is_changed(
+    servers: ScriptedServer, surroundings: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (temporary := tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    before = {path: path.read_bytes() for path in surroundings.rglob("*") if path.is_file()}
+    gate = Gate()
+    servers.script("judge", ANSWERS["scorer"], replace(ANSWERS["scorer"], gate=gate))
+    with ThreadPoolExecutor(1) as threads:
+        playing = threads.submit(main, ["demo", "-q"])
+        try:
+            servers.wait_for(2, "judge", timeout=30)  # the second time, it stands in for the one that is down
+            down = get_router().catalog.models["closed-port"]
+            address = urlsplit(down.api_base)
+            assert address.hostname == "127.0.0.1"
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection((address.hostname, address.port), timeout=5)
+            with socket.socket() as other, pytest.raises(OSError, match="in use"):
+                other.bind((address.hostname, address.port))  # and nobody else can answer there
+            assert list(temporary.iterdir())
+        finally:
+            gate.open()
+        assert playing.result(30) == 0
+    assert "closed-port" not in get_router().catalog.models
+    assert {path: path.read_bytes() for path in surroundings.rglob("*") if path.is_file()} == before
+    assert not list(temporary.iterdir())
+
+
+def test_models_that_fail_by_themselves_are_told_of_too(
     servers: ScriptedServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     servers.script("judge", Known("overloaded")).script("spare", Fault(401)).script("llama2", ANSWERS["scorer"])
     code, out, err = demo(capsys)
     assert code == 0
-    assert "Settlement team" in out
-    assert "--- analyzer, answered by small\nsummary    Northwind Ledger looks for" in out
-    assert "--- scorer, answered by llama2\n87 of 100: accept the call\nThe stack and the pay fit." in out
-    assert f"--- response_generator, answered by writer\n{WRITTEN.text}\n" in out
-    head, *rows = table(out)
-    assert head == ["STAGE", "MODEL", "FALLBACKS", "LATENCY", "TOKENS IN", "OUT", "COST"]
-    assert [row[:3] + row[4:] for row in rows[:3]] == [
-        ["analyzer", "small", "0", "10", "5", "$0.00002"],
-        ["scorer", "llama2", "2", "10", "5", "free"],
-        ["response_generator", "writer", "0", "10", "5", "$0.00002"],
-    ]
-    assert rows[3][0] == "one opportunity"
-    assert rows[3][-1] == "$0.00004"
-    # 30 and 15 tokens at 30 and 60 dollars per million
-    assert "with GPT-4 everywhere, at $30 and $60 per million: $0.0018 per opportunity, 45 times as much." in out
+    assert "scorer, answered by llama2:\n  87 of 100: accept the call\n" in out
     assert "WARNING llm_fallback module=scorer from=judge to=spare reason=server" in err
+    rows = {row[0]: row[1:4] for row in table(out)}
+    assert rows["1 scorer"] == ["llama2", "3", "2"]
+    assert rows["2 scorer"] == ["llama2", "2", "1"]  # only who has answered is asked again
+    assert rows["3 scorer"] == ["the cache", "2", "1"]  # the first of the chain might be back
+    assert "Remembered: 3 of 3 answers. Requests: 2." in out
 
 
-def test_the_second_demo_is_remembered(servers: ScriptedServer, capsys: pytest.CaptureFixture[str]) -> None:
-    demo(capsys)
-    code, out, _ = demo(capsys, "-q")
-    assert (code, servers.count()) == (0, 3)
-    assert [row[-1] for row in table(out)[1:]] == ["remembered"] * 4
-    assert out.endswith("All of it was remembered from an earlier run. That had cost $0.00006.\n")
+def test_the_second_demo_asks_again(servers: ScriptedServer, capsys: pytest.CaptureFixture[str]) -> None:
+    told = [demo(capsys, "-q") for _ in range(2)]
+    assert asked(servers) == ["small", "judge", "writer", "judge"] * 2
+    for code, out, err in told:
+        assert (code, err) == (0, "")
+        assert "Remembered: 3 of 3 answers. Requests: 0." in out
+    assert [[row[:4] + row[5:] for row in table(out)] for _, out, _ in told[:1]] == [
+        [row[:4] + row[5:] for row in table(out)] for _, out, _ in told[1:]
+    ]
+
+
+def test_a_cache_that_is_off_stays_off(
+    servers: ScriptedServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CACHE_ENABLED", "false")
+    code, out, _ = demo(capsys)
+    assert (code, servers.count()) == (0, 4)
+    assert "3. Left out, as CACHE_ENABLED turns off the cache" in out
+    assert [row[0][0] for row in table(out)[1:]] == ["1", "1", "1", "2"]
+    monkeypatch.delenv("CACHE_ENABLED")
+    configure(registry=CollectorRegistry())
+    get_pipeline()(**INPUTS)
+    assert servers.count() == 7  # nothing was kept
+
+
+def test_a_cache_that_keeps_nothing_is_told_of(
+    servers: ScriptedServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CACHE_TTL", "0.000001")
+    code, out, err = demo(capsys)
+    assert (code, servers.count()) == (1, 7)
+    assert "Remembered: 0 of 3 answers. Requests: 3." in out
+    assert "The cache has not kept every answer" in err
+
+
+def test_what_there_is_to_say_about_a_catalog_is_said_once(
+    servers: ScriptedServer, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SCORRER_LLM_MODEL", "small")
+    _, _, err = demo(capsys)
+    assert err.count("SCORRER_LLM_MODEL matches no module") == 1
 
 
 def test_a_demo_that_nobody_answers_says_why(servers: ScriptedServer, capsys: pytest.CaptureFixture[str]) -> None:
@@ -322,15 +437,30 @@ def test_a_demo_that_nobody_answers_says_why(servers: ScriptedServer, capsys: py
     assert "AllModelsFailed: module 'analyzer': no answer from 3 models in 3 attempts" in err
 
 
-def test_an_answer_that_cannot_be_used_says_so(servers: ScriptedServer, capsys: pytest.CaptureFixture[str]) -> None:
-    servers.script("small", Reply("A nice offer."))
-    code, _, err = demo(capsys)
+@pytest.mark.parametrize(
+    "answers", [[Reply("87, I would say.")], [ANSWERS["scorer"], Reply("87, I would say.")]], ids=["act 1", "act 2"]
+)
+def test_an_answer_that_cannot_be_used_says_so(
+    servers: ScriptedServer, capsys: pytest.CaptureFixture[str], answers: list[Reply]
+) -> None:
+    servers.script("judge", *answers)
+    code, out, err = demo(capsys)
     assert code == 1
+    assert "STAGE" not in out
     assert "A model answered, but not in the form that was asked for" in err
 
 
+def test_a_machine_without_room_for_the_second_act(
+    servers: ScriptedServer, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    code, _, err = demo(capsys)
+    assert code == 1
+    assert "The second act needs a temporary file and a port of this machine: [Errno 2]" in err
+
+
 @pytest.mark.slow
-def test_the_demo_on_the_small_model_fills_every_field(surroundings: Path, refused: str) -> None:
+def test_the_demo_on_the_small_model_fills_every_field_and_a_screen(surroundings: Path, refused: str) -> None:
     ran = subprocess.run(
         [sys.executable, "-m", "modelrouter", "demo"],
         env=os.environ | {"OLLAMA_URL": refused},
@@ -341,10 +471,22 @@ def test_the_demo_on_the_small_model_fills_every_field(surroundings: Path, refus
         check=False,
     )
     assert ran.returncode == 0, ran.stderr
-    for name in Offer.model_fields:
-        assert re.search(rf"^{name} +\S\S", ran.stdout, re.MULTILINE), name
-    assert re.search(r"^\d+ of 100: (decline|ask first|accept the call)\n\S.{9}", ran.stdout, re.MULTILINE)
-    assert re.search(r"^--- response_generator, answered by smollm2\n\S.{10}", ran.stdout, re.MULTILINE)
-    assert [row[1:3] + row[-1:] for row in table(ran.stdout)[1:4]] == [["smollm2", "0", "free"]] * 3
-    (advice,) = [line for line in ran.stderr.splitlines() if line.startswith("No key is set")]
+    assert "Real models" not in ran.stdout
+    assert re.search(
+        r"^analyzer, answered by smollm2:\n  \S.{9,}\n  \S.* \(\w+\) at \S.+; \S.*\n  \S.*; \S",
+        ran.stdout,
+        re.MULTILINE,
+    )
+    scored = r"^scorer, answered by smollm2:\n  \d+ of 100: (?:decline|ask first|accept the call)\n  \S.{9}"
+    assert len(re.findall(scored, ran.stdout, re.MULTILINE)) == 2
+    assert re.search(r"^response_generator, answered by smollm2:\n  \S.{10}", ran.stdout, re.MULTILINE)
+    assert [[*row[1:4], row[-1]] for row in table(ran.stdout)[1:]] == [
+        *[["smollm2", "1", "0", "free"]] * 3,
+        ["smollm2", "2", "1", "free"],
+        *[["the cache", "0", "0", "$0"]] * 3,
+    ]
+    assert max(map(len, ran.stdout.splitlines())) <= 120
+    lines = ran.stderr.splitlines()
+    assert len(ran.stdout.splitlines()) + len(lines) <= 45
+    (advice,) = [line for line in lines if line.startswith("No key is set")]
     assert "set ANTHROPIC_API_KEY or OPENAI_API_KEY" in advice

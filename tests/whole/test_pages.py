@@ -1,9 +1,10 @@
-"""README.md is right: its code runs, its sessions print what it shows, and every name in it exists."""
+"""The pages are right: their code runs, their sessions print what they show, and every name in them exists."""
 
 from __future__ import annotations
 
 import asyncio
 import builtins
+import gc
 import io
 import json
 import logging
@@ -11,8 +12,10 @@ import re
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
+from functools import lru_cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -26,7 +29,7 @@ from servers import Fault, Known, Reply, ScriptedServer
 
 import modelrouter
 from modelrouter import Completion, Router
-from modelrouter.catalog import mistakes, overrides
+from modelrouter.catalog import mistakes, overrides, schema
 from modelrouter.catalog.binding import load as load_catalog
 from modelrouter.cli import app as cli
 from modelrouter.completion import Kind
@@ -37,21 +40,23 @@ from modelrouter.planning import attempt
 from modelrouter.router import default, performer
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
+PAGES = ("README.md", "config/README.md", "dashboards/README.md")
 SHIPPED = (ROOT / "config" / "models.yaml").read_text()
 MAKEFILE = (ROOT / "Makefile").read_text()
+DOTENV = (ROOT / ".env.example").read_text()
 PREFIXES = mistakes.prefixes_of(mistakes.check(SHIPPED.encode(), "config/models.yaml")[0])
 OLLAMA = "http://localhost:11434"
-"""Where README.md has Ollama. The tests have it elsewhere."""
+"""Where the pages have Ollama. The tests have it elsewhere."""
 
 
-# -- README.md, taken apart
+# -- the pages, taken apart
 
 
 @dataclass(frozen=True)
 class Block:
     """A fenced block."""
 
+    page: str
     language: str
     text: str
     heading: str
@@ -61,47 +66,81 @@ class Block:
     """The block of text right below it: what it prints."""
 
     def __str__(self) -> str:
-        return f"line {self.line}"
+        return f"{self.page} line {self.line}"
 
 
-def _take_apart() -> tuple[list[Block], set[str], set[str]]:
-    """The blocks, the code spans, the addresses of the links."""
-    blocks: list[Block] = []
-    spans: set[str] = set()
-    links: set[str] = set()
+@dataclass
+class Page:
+    """What is on a page."""
+
+    blocks: list[Block] = field(default_factory=list)
+    spans: set[str] = field(default_factory=set)
+    """Of code."""
+    links: set[str] = field(default_factory=set)
+    """Their addresses."""
+    headings: list[str] = field(default_factory=list)
+    tables: dict[str, list[list[str]]] = field(default_factory=dict)
+    """By heading: the rows of its section's tables, cell by cell, without their heads."""
+
+
+@lru_cache
+def taken_apart(path: str) -> Page:
+    page = Page()
     heading, before = "", ""
-    for token in MarkdownIt("commonmark").enable("table").parse(README):
+    for token in MarkdownIt("commonmark").enable("table").parse((ROOT / path).read_text()):
+        rows = page.tables.setdefault(heading, [])
         if before == "heading_open":
             heading = token.content
+            page.headings.append(heading)
+        elif before == "td_open":
+            rows[-1].append(token.content)
+        elif token.type == "tr_open":
+            rows.append([])
+        elif token.type == "thead_close":
+            rows.pop()
         for child in token.children or ():
             if child.type == "code_inline":
-                spans.add(child.content)
+                page.spans.add(child.content)
             elif child.type == "link_open":
-                links.add(str(child.attrs["href"]))
+                page.links.add(str(child.attrs["href"]))
         if token.type == "fence" and token.map is not None:
             if token.info == "text" and before == "fence":
-                blocks[-1] = replace(blocks[-1], shows=token.content)
+                page.blocks[-1] = replace(page.blocks[-1], shows=token.content)
             else:
-                blocks.append(Block(token.info, token.content, heading, token.map[0] + 1))
+                page.blocks.append(Block(path, token.info, token.content, heading, token.map[0] + 1))
         before = token.type
-    return blocks, spans, links
+    return page
 
 
-BLOCKS, SPANS, LINKS = _take_apart()
+BLOCKS = [block for path in PAGES for block in taken_apart(path).blocks]
+SPANS = set[str]().union(*(taken_apart(path).spans for path in PAGES))
 COMMANDS = [line[2:] for block in BLOCKS for line in block.text.splitlines() if line.startswith("$ ")]
+SHELL = [line for block in BLOCKS if block.language == "bash" for line in block.text.splitlines()]
 TYPED = "\n".join([*SPANS, *COMMANDS, *(block.text for block in BLOCKS if block.language != "console")])
 """What a reader would type."""
+
+NOT_RUN = {
+    "make demo": "it installs a hundred packages from the network; the session of the command behind it runs",
+    "make test": "it is what runs this",
+    "pip install": "it installs from the network; test_layout.py looks into the wheel",
+    "docker compose": "it builds and pulls images; test_dashboards.py reads the file",
+    "promtool check rules": "the program is not everywhere; test_prometheus.py runs it where it is",
+    "promtool test rules": "the program is not everywhere; test_prometheus.py runs it where it is",
+    "export PROMETHEUS_MULTIPROC_DIR": "it is for the next line",
+    "uvicorn": "it serves until it is stopped; test_multiprocess.py does the same",
+}
+"""Lines of bash blocks, by what they begin with behind their variables, and why they do not run here."""
 
 
 def each(language: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("block", [block for block in BLOCKS if block.language == language], ids=str)
 
 
-def rows(heading: str) -> list[list[str]]:
+def rows(page: str, heading: str) -> list[list[str]]:
     """The table of a section, cell by cell, without its head."""
-    section = re.split(rf"^#+ {heading}\n", README, flags=re.MULTILINE)[1]
-    lines = [line for line in re.split(r"^#", section, flags=re.MULTILINE)[0].splitlines() if line.startswith("|")]
-    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+    found = taken_apart(page).tables[heading]
+    assert found
+    return found
 
 
 def names(cell: str) -> list[str]:
@@ -157,6 +196,7 @@ class World:
     @contextmanager
     def program(self) -> Iterator[tuple[pytest.MonkeyPatch, io.StringIO]]:
         """What happens in here is like a program of its own, and prints into the text."""
+        gc.collect()  # or what earlier tests left would be complained of here
         out = io.StringIO()
         ours = logging.getLogger("modelrouter")
         with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(out):
@@ -187,27 +227,26 @@ def world(server: ScriptedServer, refused: str, keys: str, monkeypatch: pytest.M
 
 
 def a_session(world: World, block: Block) -> None:
-    if "modelrouter ask" in block.text:
-        world.to_server()
-        world.server.script("claude-sonnet-5-5", Known("overloaded"))
-        words = "87: the role and the pay fit, and Berlin once a quarter is within reach."
-        world.server.script("gpt-6.1-sol", Reply(words, input_tokens=431, output_tokens=212))
-    if "make demo" not in block.text:
-        return
     for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY"):
         world.patch.delenv(name)
     world.patch.setenv("OLLAMA_URL", world.refused)
     # The small model is slow, and another machine's arithmetic gives other words: the server repeats what it said.
     here = embedded.Endpoint(world.server.openai_base, SecretStr("made-for-this-one"), "smollm2")
     world.patch.setattr(embedded, "endpoint", lambda **_: here)
-    facts = dict(re.findall(r"^(\w+)  +(.+)", block.text.split("--- ")[1], re.MULTILINE))
-    score, verdict, reason = re.findall(r"^(\d+) of 100: (.+)\n(.+)", block.text, re.MULTILINE)[0]
+    shown = re.findall(r"^(\w+), answered by smollm2:\n((?:  .+\n)+)", block.text, re.MULTILINE)
+    told = {stage: [line.strip() for line in lines.splitlines()] for stage, lines in shown}
+    summary, what, more = told["analyzer"]
+    role, seniority, company, place = re.findall(r"(.+) \((\w+)\) at (.+); (.+)", what)[0]
+    pay, stack = more.split("; ")
+    offer = {"summary": summary, "company": company, "role": role, "seniority": seniority, "place": place, "pay": pay}
+    score, verdict = re.findall(r"(\d+) of 100: (.+)", told["scorer"][0])[0]
     said = {
-        "analyzer": {"offer": facts | {"stack": facts["stack"].split(", ")}},
-        "scorer": {"fit": {"reason": reason, "score": int(score), "verdict": verdict}},
-        "response_generator": {"reply": {"text": "Dear Maria, let us talk on Thursday."}},
+        "analyzer": {"offer": offer | {"stack": stack.split(", ")}},
+        "scorer": {"fit": {"reason": told["scorer"][1], "score": int(score), "verdict": verdict}},
+        "response_generator": {"reply": {"text": "Hi Maria, thank you for your message ..."}},
     }
-    tokens = re.findall(r"^(\w+) +smollm2 .* s +(\d+) +(\d+) ", block.text, re.MULTILINE)
+    # One reply for each of the four rows that smollm2 answered: the pipeline's three, and the scorer's second.
+    tokens = re.findall(r"^\d (\w+) +smollm2 .* s +(\d+) +(\d+) ", block.text, re.MULTILINE)
     replies = [Reply(json.dumps(said[stage]), input_tokens=int(i), output_tokens=int(o)) for stage, i, o in tokens]
     world.server.script("smollm2", *replies)
 
@@ -218,8 +257,13 @@ def in_code(world: World, block: Block) -> None:
     world.server.script("gpt-6-luna", Reply(role, input_tokens=412, output_tokens=14))
     draft = "Dear Maria, thank you for your message. Thursday at 15:30 would suit me."
     score, reply = Reply("71", input_tokens=298, output_tokens=3), Reply(draft, input_tokens=514, output_tokens=19)
-    world.server.script("claude-sonnet-5-5", reply if "Draft" in block.text else score)
+    world.server.script("claude-sonnet-5-5", score, reply)
     world.server.script("claude-opus-5-5", Reply('{"points": 87, "why": "The role and the pay fit."}'))
+
+
+def remembered(world: World, block: Block) -> None:
+    world.to_server()
+    world.server.script("claude-sonnet-5-5", Reply("71", input_tokens=298, output_tokens=3))
 
 
 def errors(world: World, block: Block) -> None:
@@ -239,7 +283,7 @@ def logs(world: World, block: Block) -> None:
     world.server.script("claude-sonnet-5-5", Known("overloaded"))
 
 
-def models_compared(world: World, block: Block) -> None:
+def work_tracked(world: World, block: Block) -> None:
     world.to_server()
     for model, words, tokens in (
         ("claude-opus-5-5", "84, because pay and stack fit and the trips to Berlin are few.", 61),
@@ -248,6 +292,13 @@ def models_compared(world: World, block: Block) -> None:
         ("llama2", "90, it is a great company!", 11),
     ):
         world.server.script(model, Reply(words, input_tokens=433, output_tokens=tokens))
+
+
+def a_fallback(world: World, block: Block) -> None:
+    world.to_server()
+    world.server.script("claude-sonnet-5-5", Known("overloaded"))
+    words = "87: the role and the pay fit, and Berlin once a quarter is within reach."
+    world.server.script("gpt-6.1-sol", Reply(words, input_tokens=431, output_tokens=212))
 
 
 def no_key(world: World, block: Block) -> None:
@@ -298,13 +349,6 @@ def own_models(world: World, block: Block) -> None:
     world.server.script("mymodel", Reply("ok"))
 
 
-def work_tracked(world: World, block: Block) -> None:
-    world.to_server()
-    world.server.script("gpt-6-luna", Reply("senior, remote", input_tokens=412, output_tokens=14))
-    world.server.script("claude-sonnet-5-5", Known("overloaded"))
-    world.server.script("gpt-6.1-sol", Reply("87", input_tokens=431, output_tokens=2))
-
-
 def dspy_programs(world: World, block: Block) -> None:
     world.to_server()
     score = Reply("[[ ## score ## ]]\n87", input_tokens=412, output_tokens=30)
@@ -312,22 +356,25 @@ def dspy_programs(world: World, block: Block) -> None:
 
 
 SCENES: dict[str, Callable[[World, Block], None]] = {
+    # README.md
     "A session": a_session,
     "Use it in code": in_code,
     "Errors": errors,
-    "The YAML file": mistakes_in_the_file,
-    "Logging": logs,
-    "Compare models": models_compared,
-    "Remembered answers": in_code,
     "What a piece of work costs": work_tracked,
     "DSPy programs": dspy_programs,
+    # config/README.md
+    "Mistakes": mistakes_in_the_file,
+    "The cache": remembered,
+    "A fallback answered": a_fallback,
     "A key is missing": no_key,
     "Authentication failed": bad_keys,
     "Rate limits": rate_limits,
     "Ollama not responding": ollama,
-    "High costs": high_costs,
     "Variables do not do what they should": variables,
     "Coming from app.llm": own_models,
+    # dashboards/README.md
+    "High costs": high_costs,
+    "Logging": logs,
 }
 
 
@@ -335,9 +382,16 @@ def test_every_scene_is_for_a_section() -> None:
     assert SCENES.keys() <= {block.heading for block in BLOCKS}
 
 
+def test_no_two_sections_of_the_pages_have_the_same_name() -> None:
+    headings = [heading for path in PAGES for heading in taken_apart(path).headings]
+    assert sorted(set(headings)) == sorted(headings)
+
+
 def plain(text: str) -> list[str]:
-    """The lines, without what differs from run to run: seconds, and the width of columns."""
-    return [re.sub(r"\b\d+\.\d s\b", "N s", " ".join(line.split())) for line in text.strip().splitlines()]
+    """The lines, without what differs from run to run: seconds, the width of columns, LiteLLM's version, a port."""
+    text = re.sub(r"^(LiteLLM )[\d.]+", r"\1N", text, flags=re.MULTILINE)
+    text = re.sub(r"https://127\.0\.0\.1:\d+", "https://127.0.0.1:N", text)  # the demo's closed port
+    return [re.sub(r"\b(?:\d+\.\d s|\d+ ms)\b", "N s", " ".join(line.split())) for line in text.strip().splitlines()]
 
 
 def assert_shown(printed: str, shown: str) -> None:
@@ -358,13 +412,15 @@ def test_the_code_runs_and_prints_what_is_shown(world: World, block: Block) -> N
     made: dict[str, Any] = {"__name__": "__main__"}
     code = block.text.replace("port=8000", "port=0")
     with world.program() as (_, out):
-        exec(compile("\n" * block.line + code, "README.md", "exec"), made)  # noqa: S102
+        exec(compile("\n" * block.line + code, block.page, "exec"), made)  # noqa: S102
     assert_shown(world.told(out), block.shows)
     for value in made.values():
         if isinstance(value, MetricsServer):
             value.close()
     if "app" in made:
         assert "llm_cost_usd_total" in asyncio.run(_fetched(made["app"], METRICS_PATH))
+    if "child_exit" in made:
+        made["child_exit"](None, SimpleNamespace(pid=1))
 
 
 async def _fetched(app: Any, path: str) -> str:
@@ -394,7 +450,24 @@ def test_the_variables_reach_the_modules(world: World, block: Block) -> None:
 
 @each("yaml")
 def test_the_yaml_is_a_catalog(block: Block) -> None:
-    assert not load_catalog(block.text.encode(), shown="README.md").warnings
+    assert not load_catalog(block.text.encode(), shown=block.page).warnings
+
+
+@each("bash")
+def test_a_shell_can_read_it_and_its_files_are_there(block: Block) -> None:
+    for line in block.text.splitlines():
+        assert shlex.split(line, comments=True)
+    for path in re.findall(r"\bdashboards/\S+", block.text):
+        assert (ROOT / path).is_file(), path
+
+
+def test_what_does_not_run_has_a_reason() -> None:
+    lines = [re.sub(r"^(\w+=\S+ )*", "", line) for line in SHELL]
+    assert [line for line in lines if not line.startswith(tuple(NOT_RUN))] == []
+    assert [start for start in NOT_RUN if not any(line.startswith(start) for line in lines)] == []
+    run = {"bash", "console", "env", "python", "yaml"}
+    shown = {"promql", "text"}  # a query of the metrics, whose names are looked up; a figure or a table
+    assert {block.language for block in BLOCKS} == run | shown
 
 
 # -- what it names is there, and what is there it names
@@ -402,7 +475,7 @@ def test_the_yaml_is_a_catalog(block: Block) -> None:
 
 def test_every_variable_is_one_that_is_read() -> None:
     code = "".join(path.read_text() for path in (ROOT / "modelrouter").rglob("*.py"))
-    known = (ROOT / ".env.example").read_text() + code
+    known = DOTENV + code + (ROOT / "dashboards/docker-compose.yml").read_text()
     ours = re.compile(rf"(?:(?:{'|'.join(PREFIXES.values())})_)?LLM_(?:{'|'.join(overrides._LEVEL)})")
     variables = set(re.findall(r"\b[A-Z]+(?:_[A-Z]+)+\b", TYPED)) - {"SCORRER_LLM_MODEL"}  # there to show a mistake
     assert {name for name in variables if not ours.fullmatch(name) and not re.search(rf"\b{name}\b", known)} == set()
@@ -415,11 +488,15 @@ def test_every_metric_has_the_name_and_the_labels_that_it_says(world: World) -> 
     for family in world.registry.collect():
         name = family.name + ("_total" if family.type == "counter" else "")
         labels[name] = {label for sample in family.samples for label in sample.labels} - {"le"}
-    for row in rows("Metrics"):
-        for name in names(row[0]):
-            assert set(re.sub(r" \(.*?\)", "", row[1]).split(", ")) == labels[name], name
+    listed = {
+        name: set(re.sub(r" \(.*\)", "", cells[1]).split(", "))
+        for cells in rows("dashboards/README.md", "Metrics")
+        for name in names(cells[0])
+    }
+    assert listed == {name: found for name, found in labels.items() if name.startswith("llm_")}
     logged = set(re.findall(r'"(llm_\w+)', Path(books.__file__).read_text() + Path(performer.__file__).read_text()))
-    assert set(re.findall(r"\bllm_\w+", README)) <= labels.keys() | logged
+    written = "".join((ROOT / path).read_text() for path in PAGES)
+    assert set(re.findall(r"\bllm_\w+", written)) <= labels.keys() | logged
 
 
 def test_every_name_of_the_package_is_in_it() -> None:
@@ -442,23 +519,36 @@ def test_every_command_and_option_exists() -> None:
     assert set(re.findall(r"^make (\w+)", TYPED, re.MULTILINE)) <= set(targets[1].split())
 
 
-def test_every_link_leads_somewhere() -> None:
-    headings = re.findall(r"^#+ (.+)", README, re.MULTILINE)
-    slugs = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
-    own = {link for link in LINKS if "://" not in link}
+def slugs(page: str) -> set[str]:
+    """What a link may name behind a #, as GitHub makes it of the headings."""
+    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in taken_apart(page).headings}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_every_link_leads_somewhere(page: str) -> None:
+    own = {link for link in taken_apart(page).links if "://" not in link}
     assert own
-    assert {
-        link for link in own if not (link[1:] in slugs if link.startswith("#") else (ROOT / link).exists())
-    } == set()
+    for link in own:
+        path, _, heading = link.partition("#")
+        target = ((ROOT / page).parent / path).resolve() if path else ROOT / page
+        assert target.exists(), link
+        if heading:
+            assert heading in slugs(target.relative_to(ROOT).as_posix()), link
+
+
+def test_the_pages_lead_to_each_other() -> None:
+    for page in PAGES:
+        files = {((ROOT / page).parent / link.partition("#")[0]).resolve() for link in taken_apart(page).links}
+        assert {ROOT / other for other in PAGES if other != page} <= files, page
 
 
 def test_the_table_of_the_answer_is_complete() -> None:
     public = {field.name for field in fields(Completion) if not field.name.startswith("_")} | {"response"}
-    assert {name for row in rows("The answer") for name in names(row[0])} == public
+    assert {name for row in rows("README.md", "The answer") for name in names(row[0])} == public
 
 
 def test_the_table_of_errors_is_complete_and_names_what_they_also_are() -> None:
-    listed = {name: names(row[1]) for row in rows("Errors") for name in names(row[0])}
+    listed = {name: names(row[1]) for row in rows("README.md", "Errors") for name in names(row[0])}
     errors = {name: getattr(modelrouter, name) for name in modelrouter.__all__}
     errors = {name: kind for name, kind in errors.items() if isinstance(kind, type) and issubclass(kind, Exception)}
     assert listed.keys() == errors.keys()
@@ -469,4 +559,35 @@ def test_the_table_of_errors_is_complete_and_names_what_they_also_are() -> None:
 
 
 def test_the_table_of_kinds_is_complete() -> None:
-    assert {name for row in rows("When a model fails") for name in names(row[0])} == {*Kind} - {Kind.CANCELLED}
+    assert {name for row in rows("README.md", "When a model fails") for name in names(row[0])} == {*Kind} - {
+        Kind.CANCELLED
+    }
+
+
+KEYS = {"": "The file", "providers": "A provider", "models": "A model", "modules": "A module"}
+"""The part of the catalog, and the section of config/README.md that has its keys."""
+
+
+@pytest.mark.parametrize("part", KEYS)
+def test_the_tables_of_keys_have_every_key_of_the_schema_and_no_other(part: str) -> None:
+    entries = [(path, entry) for path, entry in schema._ENTRIES.items() if (path[0] if path else "") == part]
+    known = [".".join([*map(str, path[2:]), key]) for path, entry in entries for key in entry.model_fields]
+    listed = [key for row in rows("config/README.md", KEYS[part]) for key in re.findall(r"`([\w.]+)`", row[0])]
+    assert sorted(listed) == sorted(known)
+
+
+def test_the_table_of_variables_is_complete() -> None:
+    table = rows("config/README.md", "One model per module, by variables")
+    listed = {name for row in table for name in names(row[0])}
+    of_modules = re.compile(rf"(?:{'|'.join(PREFIXES.values())})_LLM_\w+")
+    there = {name for name in re.findall(r"^#(\w+)=", DOTENV, re.MULTILINE) if not name.endswith("_API_KEY")}
+    general = {f"LLM_{ending}" for ending in overrides._LEVEL} | overrides._GENERAL.keys()
+    assert {name for name in listed if not of_modules.fullmatch(name)} == {
+        name for name in there | general if not of_modules.fullmatch(name)
+    }
+
+
+def test_the_map_of_the_package_is_complete() -> None:
+    rooms = {path.stem for path in (ROOT / "modelrouter").iterdir() if not path.name.startswith(("_", "py.typed"))}
+    listed = [name for row in rows("README.md", "Develop") for name in names(row[0])]
+    assert sorted(listed) == sorted(rooms - {"pipeline", "pytest_plugin"})  # other names, for what is in a room
