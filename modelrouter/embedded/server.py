@@ -184,8 +184,9 @@ class _Keeper:
 
         api_key = SecretStr(secrets.token_urlsafe(32))
         order = json.dumps({"gguf": str(weights.absolute()), "api_key": api_key.get_secret_value()})
-        with TemporaryFile() as noise, ExitStack() as undo:
+        with ExitStack() as kept, ExitStack() as undo:
             try:
+                noise = kept.enter_context(TemporaryFile())
                 with self._forking:
                     process = _spawn(order, noise)
                     self._server = server = _Server(gguf, process)

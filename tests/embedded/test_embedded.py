@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -293,6 +294,14 @@ def test_too_little_time_to_start(tmp_path: Path) -> None:
     weights.symlink_to(embedded._bundled())
     with pytest.raises(EmbeddedUnavailable, match=r"within 0\.001 s"):
         embedded.endpoint(gguf=weights, timeout=0.001)
+
+
+def test_no_temporary_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = tmp_path / "other.gguf"
+    weights.symlink_to(embedded._bundled())
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
+    with pytest.raises(EmbeddedUnavailable, match=r"did not start: .*missing"):
+        embedded.endpoint(gguf=weights)
 
 
 # Through a router
