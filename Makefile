@@ -12,6 +12,9 @@ QUIET  := -qq --disable-pip-version-check --no-input
 PIP    := $(BIN)/python -m pip $(QUIET)
 UV     := build/uv/bin/uv
 
+# On two cores, without what takes half a minute by itself.
+PYTEST := -m pytest -n 2 --dist worksteal -m "not slow"
+
 # What leans on LiteLLM, and the versions of it, and of Python, that it is tried on.
 LEANING  := tests/backend tests/router/test_streams.py tests/test_callback.py tests/dspy
 VERSIONS := lowest locked newest
@@ -26,7 +29,7 @@ demo: $(VENV)/installed  ## real answers of a small model on this machine; no ac
 	@$(BIN)/modelrouter demo $(ARGS)
 
 test: $(VENV)/installed  ## run the tests, on two cores
-	@$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow" $(ARGS)
+	@$(BIN)/python $(PYTEST) $(ARGS)
 
 quick: $(VENV)/installed  ## run the tests that need no process and no LiteLLM
 	@$(BIN)/python -m pytest -m "not heavy" $(ARGS)
@@ -58,7 +61,7 @@ newest: $(UV)  ## run what leans on LiteLLM on its lowest, its locked and its ne
 	    fi; \
 	    echo "$$version: $$($$env/bin/python -c 'from importlib.metadata import version as v; \
 	        print("litellm", v("litellm"), "on openai", v("openai"))')"; \
-	    $$env/bin/python -m pytest -q $(LEANING) $(ARGS); \
+	    $$env/bin/python $(PYTEST) -q $(LEANING) $(ARGS); \
 	done
 
 pythons: $(UV)  ## run the tests on each Python of PYTHONS that is there
@@ -72,7 +75,7 @@ pythons: $(UV)  ## run the tests on each Python of PYTHONS that is there
 	    $(UV) pip install -q --python $$env/bin/python --no-deps --require-hashes -r requirements.lock; \
 	    $(UV) pip install -q --python $$env/bin/python --no-deps --no-build-isolation --editable .; \
 	    $$env/bin/python --version; \
-	    $$env/bin/python -m pytest -q $(ARGS); \
+	    $$env/bin/python $(PYTEST) -q $(ARGS); \
 	done
 
 bench: $(VENV)/installed  ## measure what the layer adds
