@@ -20,6 +20,14 @@ asked: a `dspy.File` that has a filename, sounds but mp3 and wav, ``video_url`` 
 ``function``, ``strict`` tools, tools of the provider's own, a ``reasoning_effort`` that is a mapping, and a
 ``logit_bias`` whose keys are numbers.
 ``api_key`` and ``api_base`` are refused here: they belong in the environment and in the catalog.
+
+``lm.model`` is the first of the chain as the file is now. An entry of ``lm.history`` has the cost (None when it is not
+known), the model that answered, ``cached``, ``fallback`` and all ``attempts``; `dspy.track_usage` counts tokens for the
+model that answered, and none for a remembered answer. A prompt that is too long for one model of the chain is reported
+as too long, so that agents shorten it. Where no model has said a word, a program gets an empty answer, for which DSPy
+asks once more; in a stream it is an error. JSON mode and reasoning, which DSPy asks for by itself, are left out for a
+model that has none. Reasoning is streamed as it comes, that of a remembered answer in one piece after the text; once
+some has been streamed, the next model is not asked any more.
 """
 
 from __future__ import annotations
