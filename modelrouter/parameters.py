@@ -90,12 +90,12 @@ model                              each
 
 OTHERS = frozenset(
     """
-    min_p top_k best_of cache_control keep_alive max_new_tokens maxTokens min_tokens mirostat num_ctx num_gpu
+    min_p top_k best_of cache_control keep_alive max_new_tokens maxTokens min_tokens mirostat models num_ctx num_gpu
     num_predict extra_query reasoning reasoning_format repeat_penalty repetition_penalty safety_settings search_options
     serviceTier speed stop_sequences system_prompt think top_a typical_p
     """.split()
 )
-"""Parameters of single providers that look like a slip of one of LiteLLM's, and are none."""
+"""Parameters of single providers that look like a slip of one of LiteLLM's, or of a call's own, and are none."""
 
 _ROWS = {
     name: (flags.split(), why.strip())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from modelrouter.catalog.target import LONGEST, nothing
@@ -37,6 +37,10 @@ class Arguments:
     params: Mapping[str, Any] = field(default_factory=nothing)
     optional: frozenset[str] = frozenset()
     """Parameters without which a model is asked that does not take them, or has another value of its own."""
+
+
+_TAKEN = having("litellm") | OTHERS | {each.name for each in fields(Arguments)}
+"""Names that are no slips."""
 
 
 def request_from(arguments: Arguments) -> Request:
@@ -113,13 +117,9 @@ def _params(params: Mapping[str, Any]) -> Mapping[str, Any]:
             raise InvalidRequest(f"{name}= takes a list of mappings in OpenAI's form, not {reprlib.repr(value)}.")
         if name == "n" and value != 1:
             raise InvalidRequest(f"n={value!r}: one call gives one answer. Call in a loop for more of them.")
-        if (
-            name not in having("litellm")
-            and name not in OTHERS
-            and (meant := nearest(name, having("litellm") - REFUSED.keys(), cutoff=0.8))
-        ):
+        if name not in _TAKEN and (meant := nearest(name, _TAKEN - OTHERS - REFUSED.keys(), cutoff=0.8)):
             raise InvalidRequest(
-                f"{name}= is not a parameter that LiteLLM knows. Did you mean {meant}=?\n"
+                f"{name}= is no argument of a call, nor a parameter that LiteLLM knows. Did you mean {meant}=?\n"
                 "  If it is one of the provider's own, put it into 'params' of the model in the catalog."
             )
     # None is LiteLLM's own default for each of them; left out, equal calls are equal.

@@ -288,6 +288,14 @@ MISSPELT = {
     "frequency_penality": "frequency_penalty",
     "reasoning_efort": "reasoning_effort",
     "verbosty": "verbosity",
+    # The call's own
+    "modul": "module",
+    "message": "messages",
+    "systm": "system",
+    "cach": "cache",
+    "cachekey": "cache_key",
+    "timeuot": "timeout",
+    "deadlin": "deadline",
 }
 
 
