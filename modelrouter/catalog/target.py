@@ -65,7 +65,7 @@ class Target:
     timeout: float | None = None
     """Seconds for one attempt, before the module's."""
     max_tokens: int | None = None
-    """The most this model is asked for; the module may ask for less."""
+    """The most tokens of an answer, unless the call itself says; the module may allow less."""
     params: Mapping[str, Any] = field(default_factory=nothing)
     """Sent with each of its calls, below the call's own parameters."""
     price: Price | None = None

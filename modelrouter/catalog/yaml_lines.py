@@ -66,7 +66,9 @@ def read(data: bytes) -> Document:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         said = ", ".join(filter(None, [error.context, error.problem]))
-        what = _TOO_DEEP if "maximum nesting depth" in said else f"not valid YAML: {said}"  # PyYAML's own limit
+        what = f"not valid YAML: {said}; look here and just above for an indentation, a bracket or a colon"
+        if "maximum nesting depth" in said:  # PyYAML's own limit
+            what = _TOO_DEEP
         return _unreadable(mark.line + 1 if mark else 1, what)
     except (yaml.YAMLError, UnicodeDecodeError):  # the reader's own: bytes that are no text
         return _unreadable(1, "this is not a text file in UTF-8")

@@ -95,6 +95,10 @@ modul: {}
         ("- a\n- b\n", "line 1: expected the keys providers, models, aliases, modules, got a list"),
         ("just text", "line 1: expected the keys providers, models, aliases, modules, got 'just text'"),
         ("a: [1\nb: 2\n", "line 2: not valid YAML: "),
+        (
+            "a:\n  b: 1\n c: 2\n",
+            "line 3: not valid YAML: while parsing a block mapping, did not find expected key; look here",
+        ),
         ("a:\n\tb: 1\n", "line 2: not valid YAML: "),
         ("--- {}\n--- {}\n", "line 2: not valid YAML: expected a single document"),
         (MODULES + MODULES, "line 2: modules: is there twice, first in line 1"),

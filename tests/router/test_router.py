@@ -462,3 +462,31 @@ def test_a_key_appears_nowhere(
     logged = "\n".join(f"{record.getMessage()} {record.args}" for record in caplog.records)
     shown = [logged, repr(answer), repr(router.catalog), repr(vars(router)), generate_latest(registry).decode()]
     assert all(CANARY not in text for text in shown)
+
+
+COMMON: dict[str, Any] = {
+    "response_format": {"type": "json_object"},
+    "temperature": 0.1,
+    "max_tokens": 7,
+    "tools": [{"type": "function", "function": {"name": "look", "parameters": {"type": "object"}}}],
+    "tool_choice": "auto",
+    "stop": ["\n"],
+    "seed": 3,
+    "reasoning_effort": "low",
+}
+
+
+@pytest.mark.parametrize("method", ["complete", "acomplete", "stream", "astream"])
+def test_each_named_parameter_arrives_under_its_own_name(method: str, registry: CollectorRegistry) -> None:
+    async def ask() -> None:
+        outcome = getattr(Router(registry=registry), method)("hi", **COMMON)
+        if method == "acomplete":
+            await outcome
+        elif method == "stream":
+            list(outcome)
+        elif method == "astream":
+            [piece async for piece in outcome]
+
+    with ScriptedProvider({"*": Answer("{}")}) as provider:
+        asyncio.run(ask())
+    assert {name: provider.requests[-1].params.get(name) for name in COMMON} == COMMON
