@@ -182,6 +182,8 @@ class Completion(Generic[Parsed]):
     latency_s: float
     """The whole call, without the seconds that the reader of a stream has taken."""
     finish_reason: str | None = None
+    """How it ended, in OpenAI's words; in the provider's own where OpenAI has none for it, and then it is not
+    remembered; None: the provider did not say."""
     tool_calls: tuple[ToolCall, ...] = ()
     first_token_s: float | None = None
     """Of a stream: from the request to the first piece of the answer."""

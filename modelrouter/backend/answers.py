@@ -8,28 +8,36 @@ from typing import Any
 from modelrouter.completion import ToolCall, Usage
 from modelrouter.planning.exchange import Reply
 
+from .said import Said
+
 
 def new_id() -> str:
     """The id of a tool call, where the server has given it none: its result is sent back under it."""
     return f"call_{uuid.uuid4().hex[:24]}"
 
 
-def reply(response: Any) -> Reply:
-    """The answer in LiteLLM's ``ModelResponse``."""
+def reply(response: Any, said: Said) -> Reply:
+    """The answer in LiteLLM's ``ModelResponse``, and in what the provider `said` itself."""
     choice = response.choices[0] if response.choices else None
     message = choice.message if choice is not None else None
+    if said.text and message is not None:
+        message.content = said.text  # of several texts LiteLLM takes the last, for some providers
     calls = tuple(
         call for each in (getattr(message, "tool_calls", None) or ()) if (call := _tool_call(each)) is not None
     )
     if (older := getattr(message, "function_call", None)) is not None:
         calls += (ToolCall("", older.name or "", older.arguments or "{}"),)
+    kept = getattr(choice, "provider_specific_fields", None) or {}
+    if not said.heard and "native_finish_reason" in kept:
+        said.ends(kept["native_finish_reason"])
+    finish = said.ended(getattr(choice, "finish_reason", None)) or None
     extra = getattr(message, "provider_specific_fields", None) or {}
     refused = bool(getattr(message, "refusal", None) or extra.get("refusal"))
     text = (message.content if message is not None else None) or ""
     return Reply(
         text=text,
         usage=usage_of(getattr(response, "usage", None)),
-        finish_reason="content_filter" if refused and not text else getattr(choice, "finish_reason", None),
+        finish_reason="content_filter" if refused and not text else finish,
         tool_calls=calls,
         other=any(getattr(message, kind, None) for kind in ("audio", "images")),
         response=response,

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Protocol
 
+from .said import Said
+
 
 class Chunks(Protocol):
     """Where the chunks come from, in OpenAI's form."""
@@ -13,7 +15,7 @@ class Chunks(Protocol):
         """The next one. Raises StopAsyncIteration after the last, and else LiteLLM's exceptions."""
 
     def finish(self) -> str | None:
-        """Why the answer ended, in the provider's word; None: it has not."""
+        """Why the answer ended, in OpenAI's words as far as it has them; empty: nobody said; None: it has not."""
 
     def said(self) -> Iterable[Any]:
         """The chunks in which the provider may have counted tokens."""
@@ -25,8 +27,9 @@ class Chunks(Protocol):
 class Wrapped:
     """The chunks of LiteLLM's wrapper, which puts its own estimate of the tokens at the end of a stream without."""
 
-    def __init__(self, wrapper: Any) -> None:
+    def __init__(self, wrapper: Any, said: Said) -> None:
         self._wrapper = wrapper
+        self._said_itself = said
         self._kept: list[Any] = []
 
     async def next(self) -> Any:
@@ -34,6 +37,9 @@ class Wrapped:
         return chunk
 
     def finish(self) -> str | None:
+        return self._said_itself.ended(self._finish())
+
+    def _finish(self) -> str | None:
         for name in ("received_finish_reason", "intermittent_finish_reason"):
             if finish := getattr(self._wrapper, name, None):
                 return str(finish)

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias, TypeVar
 from pydantic import SecretStr
 
 from modelrouter import environment
+from modelrouter.catalog.known_providers import of_string
 from modelrouter.catalog.target import Target, missing_key
 from modelrouter.completion import Kind
 from modelrouter.embedded import server as embedded
@@ -27,6 +28,7 @@ from .answers import reply
 from .arguments import arguments_of
 from .failures import classify
 from .insides import connections, way
+from .said import Said
 from .stream import Stream
 
 T = TypeVar("T")
@@ -72,11 +74,11 @@ class LiteLLM:
         return said
 
     async def send(self, target: Target, request: Request, *, within: float) -> Reply | Failure:
-        return await self._ask(target, request, within, lambda _, answer, *__: reply(answer), stream=False)
+        return await self._ask(target, request, within, lambda _, answer, said, *__: reply(answer, said), stream=False)
 
     async def open(self, target: Target, request: Request, *, within: float, thinking: bool) -> Piece | Reply | Failure:
-        def begun(served: Target, chunks: Any, quick: bool, failed: Failed) -> Stream:
-            return Stream(served, request, chunks, quick=quick, thinking=thinking, failed=failed)
+        def begun(served: Target, chunks: Any, said: Said, quick: bool, failed: Failed) -> Stream:
+            return Stream(served, request, chunks, said, quick=quick, thinking=thinking, failed=failed)
 
         began = time.monotonic()
         opened = await self._ask(target, request, within, begun, stream=True)
@@ -93,7 +95,7 @@ class LiteLLM:
         target: Target,
         request: Request,
         within: float,
-        made: Callable[[Target, Any, bool, Failed], T],
+        made: Callable[[Target, Any, Said, bool, Failed], T],
         *,
         stream: bool,
     ) -> T | Failure:
@@ -111,8 +113,8 @@ class LiteLLM:
         try:
             left = max(0.0, within - (time.monotonic() - began))
             async with asyncio.timeout(left):
-                answer, quick = await self._call(target, request, key, left, stream=stream)
-            return made(target, answer, quick, functools.partial(_failure, target=target, key=key))
+                answer, said, quick = await self._call(target, request, key, left, stream=stream)
+            return made(target, answer, said, quick, functools.partial(_failure, target=target, key=key))
         except TimeoutError:
             return Failure.timeout(within)
         except Exception as error:  # noqa: BLE001 - providers' clients raise whatever they like; all of it is a failure
@@ -120,11 +122,17 @@ class LiteLLM:
 
     async def _call(
         self, target: Target, request: Request, key: SecretStr | None, within: float, *, stream: bool
-    ) -> tuple[Any, bool]:
-        """What LiteLLM returns, and whether it was called the quick way."""
+    ) -> tuple[Any, Said, bool]:
+        """What LiteLLM returns, what the provider itself said, and whether LiteLLM was called the quick way."""
+        said = Said(parts=not of_string(target.litellm_model).reads_parts)
         arguments = arguments_of(target, request, key, within, stream=stream)
         completion, extra = await way.completion(arguments)
-        return await completion(**arguments, **extra), way.is_quick(extra)
+        try:
+            answer = await completion(**arguments, **extra, logger_fn=said)
+        except Exception:
+            if (answer := said.whole()) is None:
+                raise
+        return answer, said, way.is_quick(extra)
 
 
 def _failure(error: Exception, target: Target, key: SecretStr | None, *, unsent: bool = False) -> Failure:

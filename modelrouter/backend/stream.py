@@ -18,6 +18,7 @@ from modelrouter.planning.exchange import Failure, Piece, Reply, Request, Thinki
 from .answers import usage_of
 from .chunks import Chunks
 from .insides import way
+from .said import Said
 from .tool_calls import ToolCalls
 
 
@@ -29,6 +30,7 @@ class Stream:
         target: Target,
         request: Request,
         wrapper: Any,
+        said: Said,
         *,
         quick: bool,
         thinking: bool,
@@ -39,7 +41,7 @@ class Stream:
         self._request = request
         self._wrapper = wrapper
         self._failed = failed
-        self._chunks = way.chunks(wrapper, target.litellm_model, quick=quick)
+        self._chunks = way.chunks(wrapper, target.litellm_model, said, quick=quick)
         self._thinking = thinking
         self._ready: deque[str] = deque()
         self._texts: list[str] = []
@@ -132,7 +134,7 @@ class Stream:
         return Reply(
             text="".join(self._texts),
             usage=self._said(),
-            finish_reason="content_filter" if self._refused and not self._texts else finish,
+            finish_reason="content_filter" if self._refused and not self._texts else finish or None,
             tool_calls=calls,
             response=response,
         )

@@ -53,6 +53,8 @@ class Provider:
     """LiteLLM's client does not start without a key, which a server of one's own may not want."""
     client: Literal["handler", "openai"] | None = None
     """How LiteLLM reaches it: with a handler or a client of ours, or None: with its own alone."""
+    reads_parts: bool = False
+    """LiteLLM reads a text that is a list of parts, with the signatures of the reasoning in it."""
     proven: bool = False
     """The tests hold what is sent and read below LiteLLM's front to what goes through it."""
 
@@ -117,6 +119,7 @@ _ROWS = (
         on_this_machine=True,
         abilities={"response_format": True},  # llama.cpp holds any model to a schema
     ),
+    Provider(name="databricks", reads_parts=True),
     *(
         Provider(name=name, client="handler")
         for name in ("deepseek", "fireworks_ai", "groq", "mistral", "openrouter", "together_ai", "xai")

@@ -7,10 +7,8 @@ from typing import Any
 from modelrouter.completion import Kind
 
 from .effects import Interrupted
+from .endings import broke
 from .exchange import Failure, Reply, Request
-
-COMPLETE = frozenset(("stop", "tool_calls", "function_call"))
-"""Finish reasons of answers that are worth remembering: one that was cut off at max_tokens is not."""
 
 
 def judge(outcome: Reply | Failure | Interrupted, request: Request) -> tuple[Failure | None, Any]:
@@ -19,6 +17,8 @@ def judge(outcome: Reply | Failure | Interrupted, request: Request) -> tuple[Fai
         return outcome, None
     if isinstance(outcome, Interrupted):
         return Failure(Kind.CANCELLED, f"the caller went away ({type(outcome.error).__name__})"), None
+    if broke(outcome.finish_reason):
+        return Failure(Kind.SERVER, f"the answer broke off: its finish_reason is {outcome.finish_reason!r}"), None
     if outcome.finish_reason == "content_filter":
         return Failure(Kind.CONTENT_POLICY, "the provider filtered the answer"), None
     if outcome.tool_calls or (outcome.other and not outcome.text):

@@ -11,9 +11,10 @@ from modelrouter.completion import Attempt, Completion
 
 from .call import Candidate
 from .effects import Emit, Interrupted, ReadCache, Steps, StreamClosed, WriteCache
+from .endings import COMPLETE
 from .events import CacheUsed
 from .exchange import Remembered, Reply
-from .judging import COMPLETE, judge
+from .judging import judge
 from .progress import Progress
 
 

@@ -394,7 +394,7 @@ STRANGE: list[tuple[str, Any, int, Kind]] = [
     ("choices null", {"choices": None}, 200, Kind.SERVER),
     ("choices a string", {"choices": "ok"}, 200, Kind.SERVER),
     ("message null", {"choices": [{"message": None}]}, 200, Kind.SERVER),
-    ("content a list", chat(content=[{"type": "text", "text": "hello"}]), 200, Kind.SERVER),
+    ("content a list without text", chat(content=[{"type": "image_url"}]), 200, Kind.EMPTY_RESPONSE),
     ("an error with 200", {"error": {"message": "upstream overloaded", "code": 502}}, 200, Kind.SERVER),
     ("a refusal", chat(refusal="I can't"), 200, Kind.CONTENT_POLICY),
     ("a tool call without a function", chat("tool_calls", tool_calls=[]), 200, Kind.EMPTY_RESPONSE),
@@ -676,7 +676,7 @@ CALLS = [
 ANSWERS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
     "null for a chunk": ((said(content="a"), None, said(content="b"), said("stop")), {"text": "ab"}),
     "a chunk without choices": ((said(content="ab"), {"id": "x", "choices": None}, said("stop")), {"text": "ab"}),
-    "a list for text": ((said(content="ab"), said(content=[{"text": "c"}]), said("stop")), {"text": "ab"}),
+    "a list for text": ((said(content="ab"), said(content=[{"text": "c"}]), said("stop")), {"text": "abc"}),
     "a count that is none": ((said(content="ab"), said("stop", usage="much")), {"text": "ab", "usage": Usage()}),
     "a time that is none": ((said(content="ab") | {"created": 1.5}, said("stop")), {"text": "ab"}),
     "DeepSeek's counts": (
@@ -708,7 +708,7 @@ ANSWERS: dict[str, tuple[tuple[Any, ...], dict[str, Any]]] = {
         (said(function_call={"name": "look", "arguments": '{"x"'}), said("stop", function_call={"arguments": ":1}"})),
         {"tool_calls": (ToolCall("", "look", '{"x":1}'),)},
     ),
-    "vLLM's abort": ((said(content="ab"), said("abort")), {"finish_reason": "abort"}),
+    "vLLM's repetition": ((said(content="ab"), said("repetition")), {"finish_reason": "repetition"}),
 }
 
 
@@ -832,6 +832,7 @@ def test_a_stream_that_breaks_is_an_error_whatever_the_prompt_has_in_it(
     ("chunk", "kind"),
     [
         (said("error"), Kind.SERVER),
+        (said("abort"), Kind.SERVER),  # vLLM's and SGLang's
         ({"error": {"message": "boom"}}, Kind.SERVER),
         (said("stop", refusal="I will not"), Kind.CONTENT_POLICY),
         (said("stop", content=7), Kind.EMPTY_RESPONSE),

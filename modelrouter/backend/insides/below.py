@@ -10,20 +10,21 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
 from typing import Any
 
 from modelrouter.backend.chunks import Chunks, Wrapped
+from modelrouter.backend.said import Said
 from modelrouter.backend.tool_calls import text_of
 from modelrouter.catalog.known_providers import of_string
 
 from .quiet import translated
 
 
-def read(wrapper: Any, litellm_model: str, *, quick: bool) -> Chunks:
+def read(wrapper: Any, litellm_model: str, said: Said, *, quick: bool) -> Chunks:
     """The chunks of a stream that LiteLLM has opened. Quick: nobody of LiteLLM's callbacks listens."""
     source = wrapper.completion_stream
     if isinstance(source, kinds()[1:]):
         _check_lines(source, of_events=isinstance(source, kinds()[1]))
     if quick and of_string(litellm_model).proven and isinstance(source, kinds()):
-        return _Direct(source, litellm_model)
-    return Wrapped(wrapper)
+        return _Direct(source, litellm_model, said)
+    return Wrapped(wrapper, said)
 
 
 @functools.cache
@@ -40,8 +41,9 @@ def kinds() -> tuple[type[Any], ...]:
 class _Direct:
     """The chunks that LiteLLM would wrap."""
 
-    def __init__(self, source: Any, litellm_model: str) -> None:
+    def __init__(self, source: Any, litellm_model: str, said: Said) -> None:
         self._source = aiter(source)
+        self._said_itself = said
         self._litellm_model = litellm_model
         self._kept: list[Any] = []
         self._finish: str | None = None
@@ -63,13 +65,10 @@ class _Direct:
         for choice in (chunk.choices or ())[:1]:
             if isinstance(choice.finish_reason, str):
                 self._finish = choice.finish_reason or self._finish
-        if self._finish == "error":  # of proxies, whose own provider went away
-            ended = ValueError("the server said that its answer ended in an error")
-            raise translated(ended, self._litellm_model, {})
         return chunk
 
     def finish(self) -> str | None:
-        return self._finish
+        return self._said_itself.ended(self._finish)
 
     def said(self) -> Iterable[Any]:
         return self._kept

@@ -19,6 +19,11 @@ def openai_client() -> type[Any]:
     from openai.resources.chat import AsyncChat, AsyncCompletions
     from openai.types.chat import ChatCompletion, ChatCompletionChunk
 
+    class Answer(ChatCompletion):
+        def model_dump(self, **given: Any) -> dict[str, Any]:
+            """Without a warning of what some servers put where the type has something else, such as a list for text."""
+            return super().model_dump(**{"warnings": False, **given})
+
     class Completions(AsyncCompletions):
         async def create(  # type: ignore[override] # the same in fewer words
             self,
@@ -50,5 +55,8 @@ def openai_client() -> type[Any]:
         @functools.cached_property
         def chat(self) -> Chat:
             return Chat(self)
+
+        async def post(self, path: str, *, cast_to: Any, **given: Any) -> Any:
+            return await super().post(path, cast_to=Answer if cast_to is ChatCompletion else cast_to, **given)
 
     return AsyncOpenAI

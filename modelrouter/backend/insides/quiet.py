@@ -100,11 +100,17 @@ def _logging() -> type[Any]:
     def nothing(self: Any, *args: Any, **kwargs: Any) -> None:
         """Take what LiteLLM reports about a call, and keep nothing."""
 
+    def told(self: Any, original_response: Any = None, **_: Any) -> None:
+        """Hand on the answer as it came."""
+        if (logger := getattr(self, "logger_fn", None)) is not None:
+            logger({"original_response": original_response})
+
     async def anothing(self: Any, *args: Any, **kwargs: Any) -> None:
         """The same, awaited."""
 
     methods: dict[str, Any] = {
-        **dict.fromkeys(("pre_call", "post_call", "success_handler", "failure_handler"), nothing),
+        **dict.fromkeys(("pre_call", "success_handler", "failure_handler"), nothing),
+        "post_call": told,
         **dict.fromkeys(("handle_sync_success_callbacks_for_async_calls", "response_cost_calculator"), nothing),
         **dict.fromkeys(("async_success_handler", "async_failure_handler"), anothing),
         "_response_cost_calculator_async": anothing,

@@ -10,9 +10,10 @@ from typing import Any
 
 from modelrouter import environment
 from modelrouter.backend.chunks import Chunks, Wrapped
+from modelrouter.backend.said import Said
 from modelrouter.catalog.known_providers import of_string
 
-from . import below, connections, quiet
+from . import below, connections, hearing, quiet
 
 logger = logging.getLogger("modelrouter")
 
@@ -86,14 +87,15 @@ async def completion(arguments: Mapping[str, Any]) -> tuple[Callable[..., Awaita
     return litellm.acompletion, extra
 
 
-def chunks(wrapper: Any, litellm_model: str, *, quick: bool) -> Chunks:
+def chunks(wrapper: Any, litellm_model: str, said: Said, *, quick: bool) -> Chunks:
     """The chunks of a stream that LiteLLM has opened; quick as `is_quick` says."""
+    hearing.hear(wrapper, said)
     if _plain is None:
         try:
-            return below.read(wrapper, litellm_model, quick=quick)
+            return below.read(wrapper, litellm_model, said, quick=quick)
         except (AttributeError, ImportError, TypeError) as error:
             _give_up(error)
-    return Wrapped(wrapper)
+    return Wrapped(wrapper, said)
 
 
 def is_quick(extra: Mapping[str, Any]) -> bool:

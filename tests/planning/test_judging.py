@@ -1,0 +1,49 @@
+"""What counts as an answer: how it ended, and whether its tools can be called."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import pytest
+
+from modelrouter.completion import Kind, ToolCall, Usage
+from modelrouter.planning import endings
+from modelrouter.planning.exchange import Reply, Request
+from modelrouter.planning.judging import judge
+
+SCHEMA = {"type": "object", "properties": {"at": {"type": "string"}, "by": {}}, "required": ["at"]}
+TOOLS: list[dict[str, Any]] = [
+    {"type": "function", "function": {"name": "look", "parameters": SCHEMA}},
+    {"type": "function", "function": {"name": "now", "parameters": {"type": "object", "properties": {}}}},
+    {"type": "function", "function": {"name": "any", "parameters": {"type": "object", "properties": {"by": {}}}}},
+    {"type": "function", "function": {"name": "bare"}},
+    {"type": "custom", "custom": {"name": "run"}},
+    {"type": "custom", "name": "claudes", "input_schema": SCHEMA},
+]
+
+
+def kind(reply: Reply, **params: Any) -> Kind | None:
+    failure, _ = judge(reply, Request(({"role": "user", "content": "hi"},), params))
+    return failure and failure.kind
+
+
+def test_a_word_for_an_ending_has_one_meaning() -> None:
+    words = Counter(" ".join(endings._MEANINGS.values()).split())
+    assert words.most_common(1)[0][1] == 1
+    assert [endings.in_openais(word) for word in ("STOP", "max_tokens", "new", "", None)] == [
+        "stop",
+        "length",
+        "new",
+        None,
+        None,
+    ]
+
+
+@pytest.mark.parametrize(
+    ("word", "expected"),
+    [("error", Kind.SERVER), ("MALFORMED_FUNCTION_CALL", Kind.SERVER), ("new", None), (None, None)],
+)
+def test_an_answer_that_broke_off_is_none_whatever_has_come(word: str | None, expected: Kind | None) -> None:
+    assert kind(Reply("half a text", Usage(1, 1), word)) == expected
+    assert kind(Reply("", Usage(1, 1), word, (ToolCall("1", "now", "{}"),)), tools=TOOLS) == expected
