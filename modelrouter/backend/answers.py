@@ -16,6 +16,11 @@ def new_id() -> str:
     return f"call_{uuid.uuid4().hex[:24]}"
 
 
+def function_arguments(text: str | None) -> str:
+    """Of a function that is called; servers in Go say "null" for none."""
+    return "{}" if text is None or text.strip() in ("", "null") else text
+
+
 def reply(response: Any, said: Said) -> Reply:
     """The answer in LiteLLM's ``ModelResponse``, and in what the provider `said` itself."""
     choice = response.choices[0] if response.choices else None
@@ -26,7 +31,7 @@ def reply(response: Any, said: Said) -> Reply:
         call for each in (getattr(message, "tool_calls", None) or ()) if (call := _tool_call(each)) is not None
     )
     if (older := getattr(message, "function_call", None)) is not None:
-        calls += (ToolCall("", older.name or "", older.arguments or "{}"),)
+        calls += (ToolCall("", older.name or "", function_arguments(older.arguments)),)
     kept = getattr(choice, "provider_specific_fields", None) or {}
     if not said.heard and "native_finish_reason" in kept:
         said.ends(kept["native_finish_reason"])
@@ -46,7 +51,8 @@ def reply(response: Any, said: Said) -> Reply:
 
 def _tool_call(call: Any) -> ToolCall | None:
     if (function := getattr(call, "function", None)) is not None:
-        return ToolCall(call.id or "", function.name or "", function.arguments or "{}")
+        function.arguments = function_arguments(function.arguments)  # so that it can be sent back
+        return ToolCall(call.id or "", function.name or "", function.arguments)
     if (custom := getattr(call, "custom", None)) is not None:
         return ToolCall(call.id or "", custom.name or "", custom.input or "")
     return None

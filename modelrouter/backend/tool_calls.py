@@ -7,7 +7,7 @@ from typing import Any
 
 from modelrouter.completion import ToolCall
 
-from .answers import new_id
+from .answers import function_arguments, new_id
 
 
 def text_of(arguments: Any) -> str:
@@ -62,8 +62,9 @@ class ToolCalls:
         parts[2] += text
 
     def whole(self) -> tuple[ToolCall, ...]:
-        made = new_id if self.only_functions else str  # the older form has none
-        return tuple(ToolCall(id_ or made(), name, text or "{}") for id_, name, text in self._calls)
+        if self.only_functions:
+            return tuple(ToolCall(id_ or new_id(), name, function_arguments(text)) for id_, name, text in self._calls)
+        return tuple(ToolCall(id_, name, text or "{}") for id_, name, text in self._calls)  # the older form has no ids
 
 
 def _is_json(text: str) -> bool:

@@ -285,3 +285,51 @@ def test_parts_without_a_text_are_an_empty_answer(chain: Callable[[str], Router]
         says(raw, "openai", how, "stop", [{"type": "thinking", "thinking": "hm"}])
         answer = ask(chain("openai"), how, how)
         assert [attempt.error_kind for attempt in answer.attempts] == [Kind.EMPTY_RESPONSE, None]
+
+
+CALLERS = ("openai", "groq", "mistral", "anthropic", "ollama", "gemini")
+CUT_WORDS = {"anthropic": ("max_tokens", "tool_use"), "gemini": ("MAX_TOKENS", "STOP"), "ollama": ("length", "stop")}
+
+
+@pytest.mark.parametrize("provider", CALLERS)
+def test_a_tool_call_that_was_cut_off_goes_to_the_next_model(
+    provider: str, chain: Callable[[str], Router], raw: RawServer, hows: tuple[str, ...]
+) -> None:
+    router = chain(provider)
+    cut, _ = CUT_WORDS.get(provider, ("length", "tool_calls"))
+    for how in hows:
+        # Half a JSON text cannot be in a JSON document: there, servers send as much of the object as they have.
+        halves = provider in OPENAIS or (provider == "anthropic" and "stream" in how)
+        says(raw, provider, how, cut, arguments='{"at": "Par' if halves else "{}")
+        answers = [ask(router, how, how, tools=[TOOL]) for _ in range(2)]
+        assert [[attempt.error_kind for attempt in answer.attempts] for answer in answers] == [
+            [Kind.MAX_TOKENS, None],
+            [Kind.MAX_TOKENS, None],  # b's answer comes out of the cache; a is asked again
+        ]
+        assert "a tool call was cut off at " in str(answers[0].attempts[0].error)
+        assert len(raw.bodies) == 2
+
+
+@pytest.mark.parametrize("provider", ["openai", "groq", "anthropic"])
+def test_a_tool_call_whose_arguments_are_no_object_is_no_answer(
+    provider: str, chain: Callable[[str], Router], raw: RawServer
+) -> None:
+    router = chain(provider)
+    _, word = CUT_WORDS.get(provider, ("length", "tool_calls"))
+    for how in HOW:
+        for wrong in ("[]", '"Paris"', "7", *(['{"at": "Par', "at Paris"] if provider in OPENAIS else [])):
+            says(raw, provider, how, word, arguments=wrong)
+            answer = ask(router, how, f"{how} {wrong}", tools=[TOOL])
+            assert [attempt.error_kind for attempt in answer.attempts] == [Kind.EMPTY_RESPONSE, None], wrong
+
+
+def test_no_arguments_are_an_empty_object_however_they_are_said(
+    chain: Callable[[str], Router], raw: RawServer, hows: tuple[str, ...]
+) -> None:
+    for provider, said in (("openai", ""), ("openai", " "), ("groq", "null"), ("anthropic", "null")):
+        router = chain(provider)
+        for how in hows:
+            says(raw, provider, how, "tool_use" if provider == "anthropic" else "tool_calls", arguments=said)
+            answer = ask(router, how, f"{how} {said}", tools=[TOOL], model="a")
+            [call] = answer.response.choices[0].message.tool_calls
+            assert [answer.tool_calls[0].arguments, call.function.arguments] == ["{}", "{}"]

@@ -47,3 +47,34 @@ def test_a_word_for_an_ending_has_one_meaning() -> None:
 def test_an_answer_that_broke_off_is_none_whatever_has_come(word: str | None, expected: Kind | None) -> None:
     assert kind(Reply("half a text", Usage(1, 1), word)) == expected
     assert kind(Reply("", Usage(1, 1), word, (ToolCall("1", "now", "{}"),)), tools=TOOLS) == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "whole", "cut"),
+    [
+        ("look", '{"at": "Par', Kind.EMPTY_RESPONSE, Kind.MAX_TOKENS),
+        ("look", "[]", Kind.EMPTY_RESPONSE, Kind.MAX_TOKENS),
+        ("look", '"Paris"', Kind.EMPTY_RESPONSE, Kind.MAX_TOKENS),
+        ("look", "[" * 100_000, Kind.EMPTY_RESPONSE, Kind.MAX_TOKENS),
+        ("look", "{}", None, Kind.MAX_TOKENS),
+        ("look", '{"by": 1}', None, Kind.MAX_TOKENS),
+        ("look", '{"at": "Paris"}', None, None),
+        ("now", "{}", None, None),
+        ("any", "{}", None, Kind.MAX_TOKENS),
+        ("bare", "{}", None, None),
+        ("of no tool", "{", Kind.EMPTY_RESPONSE, Kind.MAX_TOKENS),
+        ("run", "print(", None, Kind.MAX_TOKENS),
+        ("claudes", "print(", Kind.EMPTY_RESPONSE, Kind.MAX_TOKENS),
+    ],
+)
+def test_a_tool_that_cannot_be_called_is_no_answer(
+    name: str, arguments: str, whole: Kind | None, cut: Kind | None
+) -> None:
+    calls = (ToolCall("1", "now", "{}"), ToolCall("2", name, arguments))
+    found = [kind(Reply("so", Usage(1, 1), word, calls), tools=TOOLS) for word in ("tool_calls", "stop", "length")]
+    assert found == [whole, whole, cut]
+
+
+def test_a_function_of_the_older_form_is_judged_as_a_tool() -> None:
+    reply = Reply("", Usage(1, 1), "length", (ToolCall("", "look", "{}"),))
+    assert kind(reply, functions=[{"name": "look", "parameters": SCHEMA}]) is Kind.MAX_TOKENS
