@@ -21,6 +21,14 @@ def function_arguments(text: str | None) -> str:
     return "{}" if text is None or text.strip() in ("", "null") else text
 
 
+def without_empty_text(message: Any) -> Any:
+    """The message of an answer that calls tools, to be sent back: LiteLLM puts words of its own into a text that is
+    empty, where it is sent to Claude."""
+    if not (message.content or "").strip():
+        message.content = None
+    return message
+
+
 def reply(response: Any, said: Said) -> Reply:
     """The answer in LiteLLM's ``ModelResponse``, and in what the provider `said` itself."""
     choice = response.choices[0] if response.choices else None
@@ -32,6 +40,8 @@ def reply(response: Any, said: Said) -> Reply:
     )
     if (older := getattr(message, "function_call", None)) is not None:
         calls += (ToolCall("", older.name or "", function_arguments(older.arguments)),)
+    if calls:
+        without_empty_text(message)
     kept = getattr(choice, "provider_specific_fields", None) or {}
     if not said.heard and "native_finish_reason" in kept:
         said.ends(kept["native_finish_reason"])

@@ -15,7 +15,7 @@ from modelrouter.catalog.target import Target
 from modelrouter.completion import Kind, ToolCall, Usage
 from modelrouter.planning.exchange import Failure, Piece, Reply, Request, Thinking
 
-from .answers import usage_of
+from .answers import usage_of, without_empty_text
 from .chunks import Chunks
 from .insides import way
 from .said import Said
@@ -129,8 +129,8 @@ class Stream:
             return self._broken(Failure(Kind.TRUNCATED, "the stream ended in the middle of its answer"))
         calls = self._calls.whole()
         response: Callable[[], Any] = self._chunks.whole
-        if calls and self._calls.only_functions:
-            response = functools.partial(_response, self._chunks, calls)
+        if calls:
+            response = functools.partial(_response, self._chunks, calls if self._calls.only_functions else ())
         return Reply(
             text="".join(self._texts),
             usage=self._said(),
@@ -146,12 +146,13 @@ def _response(chunks: Chunks, calls: tuple[ToolCall, ...]) -> Any:
     from litellm.types.utils import ChatCompletionMessageToolCall, Function
 
     response = chunks.whole()
-    response.choices[0].message.tool_calls = [
+    message = without_empty_text(response.choices[0].message)
+    message.tool_calls = [
         ChatCompletionMessageToolCall(
             id=call.id, type="function", function=Function(name=call.name, arguments=call.arguments)
         )
         for call in calls
-    ]
+    ] or message.tool_calls
     return response
 
 

@@ -181,7 +181,18 @@ def _message(number: int, message: Any) -> Mapping[str, Any]:
                 f"{where}: content[{index}] is no part. A part is {{'type': 'text', 'text': '...'}} "
                 "or another type of OpenAI's form."
             )
-    return dict(message)
+    return _sent_back(dict(message)) if role == "assistant" else dict(message)
+
+
+def _sent_back(message: dict[str, Any]) -> dict[str, Any]:
+    """An answer without an empty text beside its tool calls, into which LiteLLM puts words of its own where it is sent
+    to Claude, and without LiteLLM's own field where nothing is in it, which OpenAI's form does not have."""
+    content, own = message.get("content"), message.get("provider_specific_fields")
+    if message.get("tool_calls") and isinstance(content, str) and not content.strip():
+        message["content"] = None
+    if isinstance(own, Mapping) and all(value is None for value in own.values()):
+        del message["provider_specific_fields"]
+    return message
 
 
 def _parser(response_format: Any) -> Callable[[str], Any] | None:

@@ -333,3 +333,41 @@ def test_no_arguments_are_an_empty_object_however_they_are_said(
             answer = ask(router, how, f"{how} {said}", tools=[TOOL], model="a")
             [call] = answer.response.choices[0].message.tool_calls
             assert [answer.tool_calls[0].arguments, call.function.arguments] == ["{}", "{}"]
+
+
+@pytest.mark.parametrize("provider", CALLERS)
+def test_the_message_of_a_tool_call_can_be_sent_back(
+    provider: str, chain: Callable[[str], Router], raw: RawServer, hows: tuple[str, ...]
+) -> None:
+    router = chain(provider)
+    _, word = CUT_WORDS.get(provider, ("length", "tool_calls"))
+    messages, sent = [], []
+    for how in hows:
+        for cached in (False, True):
+            says(raw, provider, how, word, arguments='{"at":"Paris"}')
+            answer = ask(router, how, how, tools=[TOOL])
+            assert (answer.cached, answer.text) == (cached, "")
+            message = answer.response.choices[0].message
+            [call] = message.tool_calls
+            messages.append((message.role, message.content, call.function.name, json.loads(call.function.arguments)))
+            result = {"role": "tool", "tool_call_id": call.id, "content": "sunny"}
+            assert answer.body is not None
+            for back in (message, message.model_dump(), answer.body["choices"][0]["message"]):
+                says(raw, provider, "complete", WORDS.get(provider, OPENAIS_WORDS)[0])
+                ask(router, "complete", [{"role": "user", "content": "hi"}, back, result], model="a", cache=False)
+                body = raw.bodies[-1]
+                sent.append(json.dumps(body.get("messages") or body["contents"]).replace(call.id, "the id"))
+    assert set(map(str, messages)) == {str(("assistant", None, "look", {"at": "Paris"}))}
+    assert len({text.replace(" ", "").replace('"content":"",', "") for text in sent}) == 1
+    assert "sanitised" not in sent[0]
+
+
+def test_an_empty_text_beside_a_tool_call_is_not_put_into_words(chain: Callable[[str], Router], raw: RawServer) -> None:
+    call = {"id": "c1", "type": "function", "function": {"name": "look", "arguments": '{"at": "Paris"}'}}
+    result = {"role": "tool", "tool_call_id": "c1", "content": "sunny"}
+    for empty in ("", " \n"):
+        says(raw, "anthropic", "complete", "end_turn")
+        back = {"role": "assistant", "content": empty, "tool_calls": [call]}
+        ask(chain("anthropic"), "complete", [{"role": "user", "content": "hi"}, back, result], cache=False)
+        [block] = raw.bodies[-1]["messages"][1]["content"]
+        assert block["type"] == "tool_use"
