@@ -26,9 +26,10 @@ problem, the evidence, what to do. None carries a secret, nor a reference to an 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+import functools
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from .completion import known
 
@@ -81,6 +82,27 @@ def nearest(name: str, known: Collection[str], *, cutoff: float = 0.7) -> str | 
 
 def _did_you_mean(match: str | None) -> str:
     return f" Did you mean {match!r}?" if match else ""
+
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def hinting(function: Function) -> Function:
+    """Have the TypeError of a keyword that `function` does not take say which one was probably meant. Python itself
+    does from 3.13 on."""
+    code = function.__code__
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+
+    @functools.wraps(function)
+    def called(*args: Any, **kwargs: Any) -> Any:
+        for name in kwargs:
+            if name not in names:
+                takes = ", ".join(f"{each}=" for each in names if each != "self")
+                what = f"{function.__qualname__}() takes no {name}=."
+                raise TypeError(f"{what}{_did_you_mean(nearest(name, names))} It takes {takes}.")
+        return function(*args, **kwargs)
+
+    return called  # type: ignore[return-value]
 
 
 class ModelRouterError(Exception):

@@ -12,6 +12,7 @@
 - limit: it bounds an answer, or the reasoning before it; tokens: an answer's tokens.
 - each: it is decided for each call, and cannot be among the ``params`` of a model in the catalog.
 - model: it is a key of a model there, beside its ``params``.
+- meant: what is nearly its name is a slip of it, though a call does not take it.
 
 Behind the bar is what to do instead of passing it to a call, which does not take it.
 """
@@ -66,33 +67,59 @@ min_p                              droppable
 top_k                              droppable dspy
 
 acompletion                        | LiteLLM needs it for itself
-api_base                           model | set 'api_base' of the model or of its provider in the catalog
-api_key                            unkeyed | keys come from the environment; 'api_key_env' in the catalog names another variable
-base_url                           model | set 'api_base' of the model or of its provider in the catalog
-caching                            | use cache=
+api_base                           model meant | set 'api_base' of the model or of its provider in the catalog
+api_key                            unkeyed meant | keys come from the environment; 'api_key_env' in the catalog names another variable
+base_url                           model meant | set 'api_base' of the model or of its provider in the catalog
+caching                            meant | use cache=
 client                             | LiteLLM needs it for itself
 context_window_fallbacks           | list the models in the module's chain, or pass model=[...]
 custom_llm_provider                | name the provider in the model string, such as 'openai/gpt-4'
 drop_params                        litellm | what a model does not take of sampling is dropped, and a model that cannot do the rest skipped
-fallbacks                          each | list the models in the module's chain, or pass model=[...]
+fallbacks                          each meant | list the models in the module's chain, or pass model=[...]
 litellm_call_id                    | LiteLLM needs it for itself
 litellm_logging_obj                | LiteLLM needs it for itself
-max_retries                        unkeyed each | use retries=
-num_retries                        each | use retries=
-request_timeout                    unkeyed | use timeout= for one attempt, deadline= for the whole call
+max_retries                        unkeyed each meant | use retries=
+num_retries                        each meant | use retries=
+request_timeout                    unkeyed meant | use timeout= for one attempt, deadline= for the whole call
 shared_session                     | LiteLLM needs it for itself
-stream                             litellm unkeyed each | use modelrouter.stream(...) or modelrouter.astream(...)
-stream_options                     litellm unkeyed | usage always comes with a stream
+stream                             litellm unkeyed each meant | use modelrouter.stream(...) or modelrouter.astream(...)
+stream_options                     litellm unkeyed meant | usage always comes with a stream
 timeout                            unkeyed model
 messages                           each
 model                              each
 """  # noqa: E501 - a table
 
+_WORDS = """
+use cache=: cache_enabled cacheable disable_cache enable_cache force_refresh no_cache refresh refresh_cache skip_cache use_cache
+set 'cache: {ttl: ...}' of the module: cache_ttl ttl
+use retries=: attempts max_attempts max_tries retry retry_attempts retry_count retry_policy retry_strategy tries
+use timeout= for one attempt, deadline= for the whole call: max_wait timeout_seconds total_timeout
+use model=, such as 'openai/gpt-4': deployment engine llm llm_provider model_name model_provider provider provider_name provider_type
+list the models in the module's chain, or pass model=[...]: backup chain fallback_model fallback_models model_list
+use module=: module_name
+the prompt is the first argument: content input inputs query question text user_input user_message user_prompt
+use messages=: chat conversation history msgs
+use system=: sys systemPrompt sys_prompt system_message
+use response_format=: output_model output_schema output_type response_model
+use temperature=: temp
+pass each parameter by its own name: kwargs llm_kwargs model_kwargs params
+keys come from the environment: anthropic_api_key openai_api_key
+"""  # noqa: E501 - a table
+
+OTHER_WORDS: Mapping[str, str] = {
+    name: why for line in _WORDS.split("\n") for why, _, names in [line.rpartition(": ")] for name in names.split()
+}
+"""What other libraries, and this one's catalog, call an argument of a call; and what to do instead."""
+
+MAPPINGS = frozenset(("provider", "text"))
+"""Of these, what a provider takes when it is a mapping: OpenRouter, OpenAI."""
+
 OTHERS = frozenset(
     """
     min_p top_k best_of cache_control keep_alive max_new_tokens maxTokens min_tokens mirostat models num_ctx num_gpu
     num_predict extra_query reasoning reasoning_format repeat_penalty repetition_penalty safety_settings search_options
-    serviceTier speed stop_sequences system_prompt think top_a typical_p
+    serviceTier speed stop_sequences system_prompt think top_a topP typical_p
+    options parse_tool_calls preset_cache_key prompt_cache_options prompt_id sequence_penalty temperature_last
     """.split()
 )
 """Parameters of single providers that look like a slip of one of LiteLLM's, or of a call's own, and are none."""

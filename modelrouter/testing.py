@@ -32,7 +32,7 @@ from .backend.failures import classify
 from .catalog.prices import own_price
 from .catalog.target import Target
 from .completion import Kind, ToolCall, Usage
-from .errors import nearest
+from .errors import hinting, nearest
 from .planning import health
 from .planning.exchange import Failure, Obstacle, Piece, Reply, Request
 from .router import default
@@ -174,6 +174,7 @@ class ScriptedProvider:
     nor when it ends, and `modelrouter.configure` holds no longer than the block.
     """
 
+    @hinting
     def __init__(
         self, scripts: Mapping[str, Script] | None = None, *, missing_keys: Iterable[str] = (), cache: bool = False
     ) -> None:

@@ -36,6 +36,8 @@ import importlib
 import logging
 from typing import TYPE_CHECKING, Any, Literal
 
+from modelrouter.errors import hinting
+
 if TYPE_CHECKING:
     from modelrouter.router.signature import Count, Models, Number, Seconds
 
@@ -79,6 +81,7 @@ def get_lm(
     return RouterLM(module, model, cache=cache, temperature=temperature, max_tokens=max_tokens, **overrides)
 
 
+@hinting
 def configure_dspy(
     module: str = "default", *, provider_type: str | None = None, model_name: str | None = None
 ) -> RouterLM:

@@ -12,7 +12,7 @@ from dspy.clients.base_lm import LM_CLASS_STATE_KEY
 
 from modelrouter.backend import current as backends
 from modelrouter.completion import add
-from modelrouter.errors import InvalidRequest
+from modelrouter.errors import InvalidRequest, nearest
 from modelrouter.metering import track as tracking
 from modelrouter.parameters import having
 from modelrouter.planning.arguments import Arguments, request_from
@@ -83,7 +83,7 @@ class RouterLM(dspy.LM):  # type: ignore[misc]  # DSPy has no types
         **overrides: Any,
     ) -> None:
         settings = {"cache": cache, "callbacks": callbacks, "temperature": temperature, "max_tokens": max_tokens}
-        _check({**settings, **overrides})
+        check({**settings, **overrides})
         engine = Engine(module, _pinned(model))
         engines = {"engine": engine, "async_engine": AsyncEngine(module, engine.pinned)}
         aside, kwargs = _split(overrides)
@@ -195,7 +195,7 @@ class RouterLM(dspy.LM):  # type: ignore[misc]  # DSPy has no types
     def copy(self, **kwargs: Any) -> RouterLM:
         """As `dspy.LM.copy`; ``module=`` names another one, ``model=`` pins a model or a chain."""
         pinned, module = kwargs.pop("model", self._engine_spec.pinned), kwargs.pop("module", self.module)
-        _check(kwargs)
+        check(kwargs)
         aside, kept = _split(kwargs)
         copied: RouterLM = super().copy(**kept)
         copied._aside = {**self._aside, **aside}
@@ -235,19 +235,29 @@ _NO_PARAMETERS = frozenset(
 """What DSPy takes for itself."""
 
 
+_DSPYS_OWN = ("rollout_id", "callbacks", "num_retries", "launch_kwargs", "train_kwargs", "finetuning_model")
+"""What no provider has a name like."""
+
+
 def _split(kwargs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """What goes past DSPy, the limits by our names, and what DSPy takes."""
     kept = {name: value for name, value in kwargs.items() if name in having("dspy") or name in _NO_PARAMETERS}
+    for name in kwargs.keys() - kept.keys() - _LIMITS.keys():
+        if (meant := nearest(name, _DSPYS_OWN, cutoff=0.8)) is not None:
+            raise InvalidRequest(f"{name}= is no argument of DSPy's. Did you mean {meant}=?")
     return {_LIMITS.get(name, name): value for name, value in kwargs.items() if name not in kept}, kept
 
 
-def _check(overrides: Mapping[str, Any]) -> None:
+def check(overrides: Mapping[str, Any]) -> None:
     """Refuse a misspelt override now, as a call would, and what cannot be another's."""
     for name, (ours, why) in _NOT_TO_CHOOSE.items():
         if overrides.get(name) not in (None, ours):
             raise InvalidRequest(f"{name}= cannot be chosen: {why}. Leave it out.")
-    limits = {_LIMITS[name]: value for name, value in overrides.items() if name in _LIMITS}
-    params = {name: value for name, value in overrides.items() if name not in {*_NO_PARAMETERS, *_LIMITS}}
+    aside, kept = _split(overrides)
+    limits = {name: aside.pop(name) for name in {*_LIMITS.values()} & aside.keys()}
+    params = aside | {name: value for name, value in kept.items() if name not in _NO_PARAMETERS}
+    if isinstance(overrides.get("provider"), str):  # DSPy's is an object that trains
+        params["provider"] = overrides["provider"]
     request_from(Arguments("-", **limits, params=params))
 
 

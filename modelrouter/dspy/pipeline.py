@@ -22,6 +22,7 @@ import dspy
 from pydantic import BaseModel, Field
 
 from . import get_lm
+from .lm import check
 
 __all__ = [
     "AnalyzeMessage",
@@ -119,6 +120,7 @@ class Stage(dspy.Module):  # type: ignore[misc]
 
     def __init__(self, module: str, signature: Any, **overrides: Any) -> None:
         super().__init__()
+        check(overrides)
         self.module = module
         self.overrides = overrides
         self.predict = dspy.Predict(signature)

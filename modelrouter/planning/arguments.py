@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import reprlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import lru_cache
 from typing import Any
 
 from modelrouter.catalog.target import LONGEST, nothing
 from modelrouter.errors import InvalidRequest, nearest
-from modelrouter.parameters import OTHERS, REFUSED, having
+from modelrouter.parameters import MAPPINGS, OTHER_WORDS, OTHERS, REFUSED, having
 
 from .exchange import Request
 
@@ -39,8 +41,29 @@ class Arguments:
     """Parameters without which a model is asked that does not take them, or has another value of its own."""
 
 
-_TAKEN = having("litellm") | OTHERS | {each.name for each in fields(Arguments)}
-"""Names that are no slips."""
+_TAKEN = having("litellm") | {each.name for each in fields(Arguments)} - {"params", "optional"}
+"""Names of a call's arguments, the parameters that LiteLLM knows among them."""
+
+
+_MEANT = _TAKEN | having("meant")
+_PROVIDERS_OWN = "\n  If it is one of the provider's own, put it into 'params' of the model in the catalog."
+
+
+def _folded(name: str) -> str:
+    return re.sub(r"[_-]", "", name).lower()
+
+
+_FOLDED = {_folded(name): name for name in _MEANT}
+
+
+@lru_cache(maxsize=256)
+def _slip(name: str) -> str | None:
+    """The argument that was probably meant: by temprature, cacheKey, sotp."""
+    if name in _TAKEN or name in OTHERS:
+        return None
+    letters = sorted(name.lower())
+    swapped = (known for known in sorted(_MEANT) if sorted(known) == letters)
+    return _FOLDED.get(_folded(name)) or next(swapped, None) or nearest(name.lower(), _MEANT, cutoff=0.8)
 
 
 def request_from(arguments: Arguments) -> Request:
@@ -113,15 +136,16 @@ def _params(params: Mapping[str, Any]) -> Mapping[str, Any]:
             continue
         if name in REFUSED:
             raise InvalidRequest(f"{name}= is not a parameter of a call: {REFUSED[name]}.")
+        if name in OTHER_WORDS and not (name in MAPPINGS and isinstance(value, Mapping)):
+            raise InvalidRequest(f"{name}= is not a parameter of a call: {OTHER_WORDS[name]}.{_PROVIDERS_OWN}")
         if name in ("tools", "functions") and not _of_mappings(value):
             raise InvalidRequest(f"{name}= takes a list of mappings in OpenAI's form, not {reprlib.repr(value)}.")
         if name == "n" and value != 1:
             raise InvalidRequest(f"n={value!r}: one call gives one answer. Call in a loop for more of them.")
-        if name not in _TAKEN and (meant := nearest(name, _TAKEN - OTHERS - REFUSED.keys(), cutoff=0.8)):
-            raise InvalidRequest(
-                f"{name}= is no argument of a call, nor a parameter that LiteLLM knows. Did you mean {meant}=?\n"
-                "  If it is one of the provider's own, put it into 'params' of the model in the catalog."
-            )
+        if (meant := _slip(name)) is not None:
+            what = f"{name}= is no argument of a call, nor a parameter that LiteLLM knows. Did you mean {meant}=?"
+            instead = f" It is not one either: {REFUSED[meant]}." if meant in REFUSED else ""
+            raise InvalidRequest(what + instead + _PROVIDERS_OWN)
     # None is LiteLLM's own default for each of them; left out, equal calls are equal.
     given = {name: value for name, value in params.items() if value is not None and name not in ("n", *REFUSED)}
     return given or nothing()

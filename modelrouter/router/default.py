@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from modelrouter import callback
 from modelrouter.catalog.overrides import Environment
 from modelrouter.completion import Completion
+from modelrouter.errors import hinting
 from modelrouter.process.forks import process_lock
 from modelrouter.store.store import Store
 
@@ -34,6 +35,7 @@ def get_router() -> Router:
     return _default
 
 
+@hinting
 def configure(
     catalog: Path | str | None = None,
     *,
@@ -114,6 +116,7 @@ class Provider:
             return {"module": self.module, "model": self.model} | arguments
 
 
+@hinting
 def get_llm_provider(provider_type: str | None = None, model: str | None = None) -> Provider:
     """The default chain; or one provider and model: ``("openai", "gpt-4")``, ``("ollama", "mymodel")``,
     ``("openai",)``.
@@ -127,6 +130,7 @@ def get_llm_provider(provider_type: str | None = None, model: str | None = None)
     return Provider(model=pinned)
 
 
+@hinting
 def get_module_provider(module: str) -> Provider:
     """What ``complete(module=...)`` calls, as a handle. Raises `UnknownModule` here, not at the first call."""
     announce(get_router().catalog.resolve(module).chain[0])

@@ -15,6 +15,7 @@ from modelrouter.catalog.live import LiveCatalog
 from modelrouter.catalog.overrides import Environment
 from modelrouter.catalog.target import ModuleSettings
 from modelrouter.completion import Completion, Parsed
+from modelrouter.errors import hinting
 from modelrouter.metering.metrics import Metrics
 from modelrouter.planning.arguments import Arguments, request_from
 from modelrouter.planning.call import Call
@@ -42,6 +43,7 @@ class Router:
         registry: A Prometheus registry of its own, for tests and embedding; None: the process-wide one.
     """
 
+    @hinting
     def __init__(
         self,
         catalog: Path | str | None = None,

@@ -271,6 +271,19 @@ SPELT_RIGHT = """
     response_schema safe_prompt safety_settings search_options serviceTier speed stop_sequences system_prompt
     template thinking_level thinkingConfig think tool_config top_a top_k transforms truncation typical_p verbose
     web_search
+
+    num_batch repeat_last_n context draft_num_predict format images options raw suffix shift truncate
+    add_generation_prompt allowed_token_ids bad_words chat_template documents ignore_eos length_penalty
+    mm_processor_kwargs priority request_id skip_special_tokens stop_token_ids structured_outputs use_beam_search
+    cache_prompt grammar id_slot json_schema n_probs parse_tool_calls reasoning_budget samplers timings_per_token
+    custom_params lora_path regex rid separate_reasoning session_params stop_regex stream_reasoning
+    models plugins preset route session_id trace usage
+    citation_options include_domains search_mode search_settings stream_mode random_seed prompt_mode safety_mode
+    chat_history conversation_id k p max_turns search_parameters context_length_exceeded_behavior prompt_truncate_len
+    partial reasoning_split thinking_budget tool_stream user_id additionalModelRequestFields cachedContent topK topP
+    labels maxOutputTokens safetySettings betas container mcp_servers output_config project_id time_limit details
+    watermark data_sources base_model model_id prompt_cache_options prompt_id prompt_variables tags temperature_last
+    instructions max_length vertex_project aws_region_name
 """.split()
 MISSPELT = {
     "temprature": "temperature",
@@ -296,6 +309,33 @@ MISSPELT = {
     "cachekey": "cache_key",
     "timeuot": "timeout",
     "deadlin": "deadline",
+    "sotp": "stop",
+    "mesages": "messages",
+    "retires": "retries",
+    "cacheKey": "cache_key",
+    "time_out": "timeout",
+    "Temperature": "temperature",
+    "responseFormat": "response_format",
+    # What a call does not take, either
+    "apikey": "api_key",
+    "fallback": "fallbacks",
+    "max_retry": "max_retries",
+}
+INSTEAD = {
+    "retry": "retries=",
+    "use_cache": "cache=",
+    "ttl": "ttl: ...",
+    "model_name": "model=",
+    "provider": "model=",
+    "fallback_models": "chain",
+    "module_name": "module=",
+    "question": "first argument",
+    "history": "messages=",
+    "system_message": "system=",
+    "response_model": "response_format=",
+    "temp": "temperature=",
+    "params": "by its own name",
+    "openai_api_key": "environment",
 }
 
 
@@ -308,6 +348,17 @@ def test_a_parameter_of_one_provider_is_no_slip_of_another(name: str) -> None:
 def test_a_misspelt_parameter_is_refused_with_the_real_name(name: str, meant: str) -> None:
     with pytest.raises(InvalidRequest, match=f"Did you mean {meant}="):
         request_from(Arguments(prompt="hi", params={name: 1}))
+
+
+@pytest.mark.parametrize(("name", "instead"), INSTEAD.items())
+def test_another_word_for_an_argument_is_refused_with_the_argument(name: str, instead: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"is not a parameter of a call: .*{instead}"):
+        request_from(Arguments(prompt="hi", params={name: "x"}))
+
+
+def test_openrouters_choice_of_providers_is_a_mapping() -> None:
+    order = {"order": ["anthropic"]}
+    assert request_from(Arguments(prompt="hi", params={"provider": order})).params == {"provider": order}
 
 
 @pytest.mark.parametrize("model", [123, 0, False, [1], b"x", object()])

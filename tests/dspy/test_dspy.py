@@ -36,6 +36,7 @@ import dspy
 from dspy.utils.callback import BaseCallback
 
 from modelrouter.dspy import RouterLM, configure_dspy, get_lm
+from modelrouter.dspy.pipeline import get_pipeline
 from modelrouter.testing import Error, ScriptedProvider
 
 pytestmark = pytest.mark.usefixtures("litellms_litter")
@@ -928,13 +929,18 @@ def test_parameters_that_dspy_cannot_carry_arrive(server: ScriptedServer) -> Non
     ("wrong", "said"),
     [
         ({"temprature": 1}, "Did you mean temperature="),
+        ({"modul": "scorer"}, "Did you mean module="),
+        ({"rolout_id": 1}, "Did you mean rollout_id="),
+        ({"num_retires": 1}, "Did you mean num_retries="),
+        ({"retry": 0}, "use retries="),
+        ({"provider": "openai"}, "use model="),
         ({"api_key": CANARY}, "keys come from the environment"),
         ({"api_base": "http://x"}, "in the catalog"),
         ({"num_retries": -1}, "whole number"),
     ],
 )
 def test_mistakes_are_refused_where_they_are_made(wrong: dict[str, Any], said: str) -> None:
-    for refuse in (get_lm, get_lm().copy):
+    for refuse in (get_lm, get_lm().copy, get_pipeline):
         with pytest.raises(InvalidRequest, match=said):
             refuse(**wrong)
     with pytest.raises(UnknownModule, match="Did you mean 'chained'"):

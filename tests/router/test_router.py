@@ -172,6 +172,52 @@ def test_bad_arguments_are_named_before_anything_is_sent(
     assert server.ledger == []
 
 
+async def _handle(arguments: dict[str, Any]) -> None:
+    await modelrouter.get_llm_provider().complete("hi", **arguments)
+
+
+async def _astream(arguments: dict[str, Any]) -> None:
+    modelrouter.get_llm_provider().stream("hi", **arguments)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda arguments: modelrouter.complete("hi", **arguments),
+        lambda arguments: asyncio.run(modelrouter.acomplete("hi", **arguments)),
+        lambda arguments: modelrouter.stream("hi", **arguments),
+        lambda arguments: modelrouter.astream("hi", **arguments),
+        lambda arguments: asyncio.run(_handle(arguments)),
+        lambda arguments: asyncio.run(_astream(arguments)),
+    ],
+    ids=["complete", "acomplete", "stream", "astream", "handle", "handle's stream"],
+)
+def test_a_slip_reaches_nobody_whichever_way_it_is_asked(
+    call: Any, catalog: WriteCatalog, server: ScriptedServer, process_router: Any, router: Router
+) -> None:
+    catalog({"a": server.openai("a")})
+    process_router(router)
+    for wrong, meant in ({"modul": "x"}, "module="), ({"deadine": 3}, "deadline="), ({"retry": 0}, "retries="):
+        with pytest.raises(InvalidRequest, match=meant):
+            call(wrong)
+    assert server.ledger == []
+
+
+@pytest.mark.parametrize(
+    ("make", "meant"),
+    [
+        (lambda: Router(catlog="x"), "'catalog'"),  # type: ignore[call-arg]
+        (lambda: modelrouter.configure(setings=1), "'settings'"),  # type: ignore[call-arg]
+        (lambda: modelrouter.get_llm_provider(provider="openai"), "'provider_type'"),  # type: ignore[call-arg]
+        (lambda: ScriptedProvider(script={}), "'scripts'"),  # type: ignore[call-arg]
+    ],
+    ids=["Router", "configure", "get_llm_provider", "ScriptedProvider"],
+)
+def test_a_misspelt_keyword_is_a_type_error_with_the_right_one(make: Any, meant: str) -> None:
+    with pytest.raises(TypeError, match=f"Did you mean {meant}"):
+        make()
+
+
 def test_unknown_names_are_answered_with_the_nearest(router: Router, server: ScriptedServer) -> None:
     with pytest.raises(
         UnknownModule, match=r"no module 'scorr' in config/models.yaml. Did you mean 'scorer'\?"
