@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
+from collections.abc import Iterable, Mapping
+from dataclasses import InitVar, dataclass, fields, is_dataclass
 from decimal import Context, Decimal
-from enum import StrEnum
+from enum import Enum, StrEnum
 from functools import reduce
-from typing import Any, Generic, Literal, Self
+from typing import Annotated, Any, Generic, Literal, Self, TypeAlias
 
 from typing_extensions import TypeVar
 
@@ -16,6 +16,7 @@ __all__ = [
     "Attempt",
     "Completion",
     "Kind",
+    "Money",
     "Outcome",
     "Parsed",
     "Sums",
@@ -24,6 +25,7 @@ __all__ = [
     "add",
     "known",
     "label_of",
+    "plain",
     "total",
 ]
 
@@ -36,6 +38,21 @@ EXACT = Context(prec=60)
 def add(amounts: Iterable[Decimal]) -> Decimal:
     """The sum, to the last digit."""
     return reduce(EXACT.add, amounts, Decimal(0))
+
+
+class _Plainly:
+    """Has pydantic write money as `plain` does. It is told so by the type alone, so that nothing here imports it."""
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: Any) -> Any:
+        from pydantic_core import core_schema
+
+        schema = handler(source)
+        return {**schema, "serialization": core_schema.plain_serializer_function_ser_schema(plain, when_used="json")}
+
+
+Money: TypeAlias = Annotated[Decimal, _Plainly]
+"""US dollars, exact; in JSON a string."""
 
 
 class Kind(StrEnum):
@@ -68,7 +85,18 @@ def label_of(litellm_model: str) -> str:
     return litellm_model.partition("/")[2] or litellm_model
 
 
-class Sums:
+class Record:
+    """A dataclass that is given to users."""
+
+    __slots__ = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """All fields as plain data for JSON, money as strings. Pydantic and FastAPI make the same of it."""
+        said: dict[str, Any] = plain(self)
+        return said
+
+
+class Sums(Record):
     """A dataclass whose fields are added one by one."""
 
     __slots__ = ()
@@ -104,7 +132,7 @@ class Usage(Sums):
 
 
 @dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(Record):
     """One try of one model, or the reason why it was passed over. What metrics, logs and errors are made from."""
 
     model: str
@@ -117,7 +145,7 @@ class Attempt:
     """What went wrong in one line, without secrets."""
     latency_s: float = 0.0
     """Seconds from the request to its end, without those that the reader of a stream has taken."""
-    cost_usd: Decimal | None = Decimal(0)
+    cost_usd: Money | None = Decimal(0)
     """What it cost, an answer that was turned down included. ``None``: not known (no price, or it was cut off and the
     provider may bill it all the same)."""
     usage: Usage | None = None
@@ -149,7 +177,7 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
-class ToolCall:
+class ToolCall(Record):
     """A tool that the model asks to be called."""
 
     id: str
@@ -163,7 +191,7 @@ Parsed = TypeVar("Parsed", default=None)
 
 
 @dataclass(frozen=True)
-class Completion(Generic[Parsed]):
+class Completion(Record, Generic[Parsed]):
     """An answer. ``str(answer)`` is its text."""
 
     text: str
@@ -173,7 +201,7 @@ class Completion(Generic[Parsed]):
     provider: str
     module: str
     usage: Usage
-    cost_usd: Decimal | None
+    cost_usd: Money | None
     """What the whole call cost, answers that were turned down on the way included; 0 for a cached answer; ``None`` when
     the price of the model that answered is not known."""
     cached: bool
@@ -190,26 +218,52 @@ class Completion(Generic[Parsed]):
     parsed: Parsed = None  # type: ignore[assignment] # which it is without a model
     """The pydantic object, when ``response_format`` was a pydantic model."""
     attempts: tuple[Attempt, ...] = ()
-    _response: Any = field(default=None, repr=False, compare=False)
+    # No field: whoever makes JSON or a dict of the fields would have LiteLLM's answer in it beside this one.
+    _response: InitVar[Any] = None
+
+    def __post_init__(self, _response: Any) -> None:
+        self.__dict__["_response"] = _response
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, _: Any, handler: Any) -> Any:
+        return handler.generate_schema(Completion[Any])  # without a word on it, anything may have been parsed
 
     @property
     def response(self) -> Any:
         """LiteLLM's ``ModelResponse``. After a cache hit it is built when first asked for."""
-        if callable(self._response):
-            object.__setattr__(self, "_response", self._response())
-        return self._response
+        if callable(kept := self.__dict__["_response"]):
+            self.__dict__["_response"] = kept = kept()
+        return kept
 
     @property
     def body(self) -> dict[str, Any] | None:
         """`response` as plain data in OpenAI's form. After a cache hit it is there without LiteLLM; it is None when a
         stand-in has answered."""
-        body: dict[str, Any] | None = getattr(self._response, "body", None)
+        body: dict[str, Any] | None = getattr(self.__dict__["_response"], "body", None)
         if body is None and self.response is not None:
             body = self.response.model_dump(warnings=False)
         return body
 
     def __str__(self) -> str:
         return self.text
+
+
+def plain(value: Any) -> Any:
+    """In types that JSON has: a record by its fields, money with every digit."""
+    match value:
+        case Enum():
+            return value.value
+        case None | str() | int() | float():
+            return value
+        case Decimal():
+            return format(value, "f")
+        case Mapping():
+            return {name: plain(each) for name, each in value.items()}
+        case list() | tuple():
+            return [plain(each) for each in value]
+    if is_dataclass(value):
+        return {each.name: plain(getattr(value, each.name)) for each in fields(value)}
+    return value.model_dump(mode="json") if hasattr(value, "model_dump") else str(value)
 
 
 def total(attempts: Iterable[Attempt]) -> Decimal | None:

@@ -128,16 +128,34 @@ class Stream:
         if finish is None:
             return self._broken(Failure(Kind.TRUNCATED, "the stream ended in the middle of its answer"))
         calls = self._calls.whole()
-        response: Callable[[], Any] = self._chunks.whole
+        build: Callable[[], Any] = self._chunks.whole
         if calls:
-            response = functools.partial(_response, self._chunks, calls if self._calls.only_functions else ())
+            build = functools.partial(_response, self._chunks, calls if self._calls.only_functions else ())
         return Reply(
             text="".join(self._texts),
             usage=self._said(),
             finish_reason="content_filter" if self._refused and not self._texts else finish or None,
             tool_calls=calls,
-            response=response,
+            response=_Built(build),
         )
+
+
+class _Built:
+    """LiteLLM's ``ModelResponse``, built when it is asked for. Copied or pickled it is that one, since what it is built
+    of is a connection's."""
+
+    def __init__(self, build: Callable[[], Any]) -> None:
+        self._build = build
+
+    def __call__(self) -> Any:
+        return self._build()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _as_it_is, (self._build(),)
+
+
+def _as_it_is(response: Any) -> Any:
+    return response
 
 
 def _response(chunks: Chunks, calls: tuple[ToolCall, ...]) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import logging
 import sys
@@ -18,7 +17,7 @@ from rich.table import Table
 
 from modelrouter.catalog.prices import is_free
 from modelrouter.catalog.target import Price
-from modelrouter.completion import Attempt, Completion
+from modelrouter.completion import Attempt, Completion, plain
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
 
@@ -44,7 +43,7 @@ class Screen:
 
     def document(self, value: object) -> None:
         """One JSON document on stdout. Money is a string, so that no digit is lost."""
-        self.say(json.dumps(value, indent=2, default=_plain))
+        self.say(json.dumps(plain(value), indent=2))
 
     def table(self, headings: Sequence[str], rows: Sequence[Sequence[str]], *, right: Sequence[str] = ()) -> None:
         """A table on stdout; the columns in `right` are numbers.
@@ -96,16 +95,6 @@ class _Lines(logging.Handler):
             self._screen.note(self.format(record), style="dim" if record.levelno < logging.WARNING else None)
         except Exception:  # noqa: BLE001 - as every handler of the standard library does
             self.handleError(record)
-
-
-def _plain(value: object) -> object:
-    """What JSON has no type for, in one that it has: a record by its public fields, money with every digit."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        names = [field.name for field in dataclasses.fields(value) if not field.name.startswith("_")]
-        return {name: getattr(value, name) for name in names}
-    if isinstance(value, Mapping):
-        return dict(value)
-    return format(value, "f") if isinstance(value, Decimal) else str(value)
 
 
 # -- values, for people

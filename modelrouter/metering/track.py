@@ -19,7 +19,7 @@ from decimal import Decimal
 from operator import itemgetter
 from typing import Any, Self
 
-from modelrouter.completion import Attempt, Sums, Usage
+from modelrouter.completion import Attempt, Money, Sums, Usage
 from modelrouter.planning.events import CacheUsed, CallEnded, Event, FellOver
 from modelrouter.process.forks import process_lock
 
@@ -45,11 +45,11 @@ class Spent(Sums):
     """Times that a model failed and another was asked; of a model: times that it was the other."""
     usage: Usage = field(default_factory=Usage)
     """Tokens of all requests. Remembered answers use none."""
-    cost_usd: Decimal = Decimal(0)
+    cost_usd: Money = Decimal(0)
     """What is known of the cost, answers that were turned down included."""
     unknown: int = 0
     """Answers whose cost is not known, and so not in `cost_usd`."""
-    saved_usd: Decimal = Decimal(0)
+    saved_usd: Money = Decimal(0)
     """What remembered answers had cost when they were made. It has no model."""
     latency_s: float = 0.0
     """Seconds of all requests, side by side or not."""

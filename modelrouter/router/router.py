@@ -7,7 +7,7 @@ import threading
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
 
 from modelrouter import callback
 from modelrouter.catalog.catalog import Catalog
@@ -172,6 +172,9 @@ class Router:
     async def aclose(self) -> None:
         """`close` for asynchronous callers."""
         self.close()
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a Router cannot be copied or pickled; make one in each process, or use modelrouter.complete")
 
     def __enter__(self) -> Self:
         return self

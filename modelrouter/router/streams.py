@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
-from typing import Any, Generic, Self
+from typing import Any, Generic, NoReturn, Self
 
 from modelrouter.completion import Completion, Parsed
 from modelrouter.planning.drivers import adrive_stream, drive_stream
@@ -27,6 +27,9 @@ class _Answer(Generic[Parsed]):
         """Keep the driver from going before the stream does. The garbage collector, where the stream is part of a cycle
         (an exception that is kept has its frame), would end the plan inside first, and nothing would be metered."""
         weakref.finalize(self, _let_go, pieces).atexit = False
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a stream cannot be copied or pickled; its answer can, once it has been read to its end")
 
     @property
     def answer(self) -> Completion[Parsed]:
