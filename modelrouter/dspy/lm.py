@@ -206,14 +206,18 @@ class RouterLM(dspy.LM):  # type: ignore[misc]  # DSPy has no types
 
     def dump_state(self) -> dict[str, Any]:
         """The module's name and the overrides. Headers and keys are left out."""
+        # What says whose state it is comes last: it is nobody's to overrule.
         state = {
-            LM_CLASS_STATE_KEY: f"{type(self).__module__}.{type(self).__qualname__}",
-            "module": self.module,
-            "model": self._engine_spec.pinned,
-            "cache": self.cache,
             **self._aside,
             **self.kwargs,
             "finetuning_model": self.finetuning_model,
+            "launch_kwargs": _without_secrets(self.launch_kwargs) or None,
+            "train_kwargs": _without_secrets(self.train_kwargs) or None,
+            "use_developer_role": self.use_developer_role or None,
+            "cache": self.cache,
+            "model": self._engine_spec.pinned,
+            "module": self.module,
+            LM_CLASS_STATE_KEY: f"{type(self).__module__}.{type(self).__qualname__}",
         }
         return {name: value for name, value in state.items() if value is not None and not holds_secrets(name)}
 
@@ -221,6 +225,16 @@ class RouterLM(dspy.LM):  # type: ignore[misc]  # DSPy has no types
     def load_state(cls, state: dict[str, Any], **_: Any) -> RouterLM:
         """What `dump_state` gave, on the catalog of the day. Raises `UnknownModule` when that has no such module."""
         return cls(**{name: value for name, value in state.items() if name != LM_CLASS_STATE_KEY})
+
+
+def _without_secrets(value: Any) -> Any:
+    """What a training or a server is started with, without the keys and headers in it."""
+    match value:
+        case Mapping():
+            return {name: _without_secrets(each) for name, each in value.items() if not holds_secrets(str(name))}
+        case list() | tuple():
+            return [_without_secrets(each) for each in value]
+    return value
 
 
 _LIMITS = {"num_retries": "retries", "retries": "retries", "timeout": "timeout", "deadline": "deadline"}
@@ -253,6 +267,10 @@ def check(overrides: Mapping[str, Any]) -> None:
     for name, (ours, why) in _NOT_TO_CHOOSE.items():
         if overrides.get(name) not in (None, ours):
             raise InvalidRequest(f"{name}= cannot be chosen: {why}. Leave it out.")
+    if own := [name for name in overrides if name.startswith("_")]:
+        raise InvalidRequest(
+            f"{own[0]}= cannot be chosen: names that begin so are DSPy's in what it saves. Leave it out."
+        )
     aside, kept = _split(overrides)
     limits = {name: aside.pop(name) for name in {*_LIMITS.values()} & aside.keys()}
     params = aside | {name: value for name, value in kept.items() if name not in _NO_PARAMETERS}

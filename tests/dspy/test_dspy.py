@@ -916,6 +916,39 @@ def test_only_names_and_settings_are_saved() -> None:
         RouterLM.load_state(state | {"module": "gone"})
 
 
+@pytest.mark.parametrize("way", ["made", "copied"])
+def test_what_a_model_is_trained_and_served_with_is_saved_and_no_secret_in_it(way: str) -> None:
+    training = {
+        "train_kwargs": {"epochs": 3, "eos_token": "</s>", "hub_token": CANARY},
+        "launch_kwargs": {"port": 8000, "env": [{"HF_TOKEN": CANARY, "name": "x"}], "headers": {"x-auth": CANARY}},
+        "finetuning_model": "openai/small",
+        "use_developer_role": True,
+    }
+    lm = get_lm("chained").copy(**training) if way == "copied" else get_lm("chained", **training)
+    predict = dspy.Predict("question -> answer")
+    predict.set_lm(lm)
+    predict.save("program.json")
+    assert CANARY not in Path("program.json").read_text()
+    loaded = dspy.Predict("question -> answer")
+    loaded.load("program.json", allow_unsafe_lm_state=True)
+    assert loaded.lm.train_kwargs == {"epochs": 3, "eos_token": "</s>"}
+    assert loaded.lm.launch_kwargs == {"port": 8000, "env": [{"name": "x"}]}
+    assert (loaded.lm.finetuning_model, loaded.lm.use_developer_role) == ("openai/small", True)
+    assert lm.launch_kwargs["headers"], "the LM itself keeps them"
+
+
+def test_what_is_saved_is_loaded_as_what_it_was() -> None:
+    for make in (get_lm, get_lm().copy):
+        with pytest.raises(InvalidRequest, match="_dspy_lm_class= cannot be chosen"):
+            make(_dspy_lm_class="os.system")
+    lm = get_lm("chained")
+    later = {"_dspy_lm_class": "os.system", "module": "default", "model": "openai/gpt-4"}
+    lm.kwargs.update(later)
+    state = lm.dump_state()
+    assert (state["_dspy_lm_class"], state["module"], state["cache"]) == ("modelrouter.dspy.RouterLM", "chained", True)
+    assert "openai/gpt-4" not in state.values()
+
+
 def test_parameters_that_dspy_cannot_carry_arrive(server: ScriptedServer) -> None:
     lm = get_lm(top_k=3, extra_headers={"x-mine": "1"}, extra_body={"vendor": True})
     lm.copy(min_p=0.1)("hi", safety_identifier="s", repetition_penalty=1.1)
