@@ -26,8 +26,8 @@ known), the model that answered, ``cached``, ``fallback`` and all ``attempts``; 
 model that answered, and none for a remembered answer. A prompt that is too long for one model of the chain is reported
 as too long, so that agents shorten it. Where no model has said a word, a program gets an empty answer, for which DSPy
 asks once more; in a stream it is an error. JSON mode and reasoning, which DSPy asks for by itself, are left out for a
-model that has none. Reasoning is streamed as it comes, that of a remembered answer in one piece after the text; once
-some has been streamed, the next model is not asked any more.
+model that has none. Reasoning is streamed as it comes, and once some has been streamed, the next model is not asked any
+more. Of a remembered answer nothing is streamed but the prediction, as DSPy does with its own cache.
 """
 
 from __future__ import annotations

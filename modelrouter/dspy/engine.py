@@ -6,6 +6,7 @@ One canonical request in, one answer out; planning, retries, the cache and the b
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -15,7 +16,7 @@ from modelrouter.catalog.target import Target
 from modelrouter.planning.arguments import Arguments
 from modelrouter.planning.drivers import adrive, drive
 from modelrouter.planning.effects import Plan
-from modelrouter.planning.exchange import Thinking
+from modelrouter.planning.exchange import Recalled, Thinking
 from modelrouter.router.default import get_router
 from modelrouter.router.performer import Performer
 from modelrouter.router.streams import AsyncStream, Stream
@@ -78,9 +79,11 @@ class Engine(_Base):
             with Stream(plan, performer.perform) as pieces:
                 for piece in pieces:
                     thought = thought or isinstance(piece, Thinking)
-                    yield event_of(piece)
+                    with call.unseen() if isinstance(piece, Recalled) else nullcontext():
+                        yield event_of(piece)
                 response = response_of(pieces.answer, call)
-        yield from rest_of(response, thought=thought)
+        with call.unseen() if pieces.answer.cached else nullcontext():
+            yield from rest_of(response, thought=thought)
 
     def close(self) -> None:
         """The router stays open: it is the whole process's."""
@@ -105,10 +108,12 @@ class AsyncEngine(_Base):
             async with AsyncStream(plan, performer.aperform) as pieces:
                 async for piece in pieces:
                     thought = thought or isinstance(piece, Thinking)
-                    yield event_of(piece)
+                    with call.unseen() if isinstance(piece, Recalled) else nullcontext():
+                        yield event_of(piece)
                 response = response_of(pieces.answer, call)
-        for event in rest_of(response, thought=thought):
-            yield event
+        with call.unseen() if pieces.answer.cached else nullcontext():
+            for event in rest_of(response, thought=thought):
+                yield event
 
     async def aclose(self) -> None:
         """The router stays open: it is the whole process's."""

@@ -20,7 +20,7 @@ from modelrouter.planning.exchange import Request
 from modelrouter.redaction import holds_secrets
 from modelrouter.router.default import get_router
 
-from .calls import Call, current
+from .calls import Call, Gate, current
 from .engine import AsyncEngine, Engine
 
 
@@ -144,10 +144,12 @@ class RouterLM(dspy.LM):  # type: ignore[misc]  # DSPy has no types
         cache = kept.get("cache", None if self.cache is True else self.cache)
         rollout = kept.get("rollout_id", self.kwargs.get("rollout_id"))
         call = Call(self, {"cache": cache, **self._aside, **put_later, **aside}, rollout)
-        tracker = dspy.settings.usage_tracker
+        ours = {"usage_tracker": _Tracker, "send_stream": Gate}
+        theirs = {name: getattr(dspy.settings, name) for name in ours}
+        own = {name: made(theirs[name], call) for name, made in ours.items() if theirs[name] is not None}
         token = current.set(call)
         try:
-            with nullcontext() if tracker is None else dspy.context(usage_tracker=_Tracker(tracker, call)):
+            with dspy.context(**own) if own else nullcontext():
                 yield kept
         except dspy.LMError as error:
             error.attempts = tuple(call.attempts)

@@ -42,7 +42,7 @@ class Call:
     """Seconds for one attempt, said by the call itself: before the model's own and the module's."""
     stream: bool = False
     thinking: bool = False
-    """Whether a stream hands on the model's reasoning too, as `Thinking`."""
+    """Whether a stream hands on the model's reasoning too, as `Thinking`, and what is remembered as `Recalled`."""
     cache: Literal["use", "refresh", "off"] = "off"
     cache_extra: str | None = None
     """The caller's own part of the key of a remembered answer."""

@@ -58,6 +58,12 @@ class Thinking(str):
     __slots__ = ()
 
 
+class Recalled(str):
+    """A text that was remembered, as one piece."""
+
+    __slots__ = ()
+
+
 @dataclass(frozen=True, slots=True)
 class Piece:
     """A piece of a stream's text, or of its reasoning."""

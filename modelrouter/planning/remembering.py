@@ -13,7 +13,7 @@ from .call import Candidate
 from .effects import Emit, Interrupted, ReadCache, Steps, StreamClosed, WriteCache
 from .endings import COMPLETE
 from .events import CacheUsed
-from .exchange import Remembered, Reply
+from .exchange import Recalled, Remembered, Reply
 from .judging import judge
 from .progress import Progress
 
@@ -50,7 +50,8 @@ def recall(
     yield from progress.report(candidate.target.attempt("cached", usage=reply.usage))
     yield from progress.report(CacheUsed(result, found.cost_usd))
     if progress.call.stream and reply.text:
-        stopped = yield from progress.step(Emit(reply.text))
+        text = Recalled(reply.text) if progress.call.thinking else reply.text
+        stopped = yield from progress.step(Emit(text))
         if isinstance(stopped, Interrupted) and not isinstance(stopped.error, StreamClosed):  # it has all of it
             raise stopped.error
     return progress.completion(candidate, reply, parsed)

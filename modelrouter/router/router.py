@@ -136,7 +136,7 @@ class Router:
     def plan(self, arguments: Arguments, *, stream: bool = False, thinking: bool = False) -> Plan:
         """What `complete` has performed, and with `stream` what `stream` has, of arguments that are put together. With
         `thinking` a model's reasoning is handed on, too, as pieces of type `Thinking`; the next model is asked only
-        before the first of either."""
+        before the first of either. A remembered text is `Recalled` then."""
         request = request_from(arguments)
         resolved = self.catalog.resolve(arguments.module, arguments.model)
         settings = resolved.settings

@@ -295,6 +295,45 @@ def test_streamify(kind: Kind, lm: dspy.LM, server: ScriptedServer, asynchronous
 
 
 @both
+@pytest.mark.parametrize("asynchronous", [False, True])
+@pytest.mark.parametrize("listening", [False, True])
+def test_of_a_remembered_answer_the_prediction_alone_is_streamed(
+    kind: Kind, lm: dspy.LM, server: ScriptedServer, asynchronous: bool, listening: bool
+) -> None:
+    listeners = [dspy.streaming.StreamListener(signature_field_name="answer", allow_reuse=True)] if listening else []
+
+    def pieces(question: str) -> list[Any]:
+        async def run() -> list[Any]:
+            program = dspy.Predict("question -> answer")
+            streamed = dspy.streamify(program, stream_listeners=listeners, is_async_program=asynchronous)
+            return [piece async for piece in streamed(question=question)]
+
+        with dspy.context(lm=lm):
+            return asyncio.run(run())
+
+    server.script(MODEL, chat(answer="Paris is the one"))
+    assert len(pieces("?")) > 1
+    [prediction] = pieces("?")
+    assert prediction.answer == "Paris is the one"
+    assert server.count() == 1
+
+
+@both
+def test_a_remembered_answer_that_cannot_be_read_is_asked_for_anew(
+    kind: Kind, lm: dspy.LM, server: ScriptedServer
+) -> None:
+    server.script(MODEL, Reply("no form at all"), Reply('{"answer": "yes"}'))
+
+    async def run() -> list[Any]:
+        return [piece async for piece in dspy.streamify(dspy.Predict("question -> answer"))(question="?")]
+
+    with dspy.context(lm=lm):
+        assert dspy.Predict("question -> answer")(question="?").answer == "yes"
+        assert asyncio.run(run())[-1].answer == "yes"
+    assert server.count() == 2
+
+
+@both
 def test_streams_tool_calls(kind: Kind, lm: dspy.LM, server: ScriptedServer) -> None:
     server.script(MODEL, Reply("", tools=[ToolUse("look_up", {"city": "Paris"}), ToolUse("look_up", id="call_2")]))
 
