@@ -17,7 +17,7 @@ CallOutcome: TypeAlias = Literal["success", "error", "bad_request", "cancelled"]
 
 @dataclass(frozen=True, slots=True)
 class FellOver:
-    """A model gave no answer and the next one is asked."""
+    """A model gave no answer and another one is asked, or its remembered answer is taken."""
 
     module: str
     from_model: str

@@ -18,7 +18,7 @@ from modelrouter.errors import BadRequest
 
 from .call import Call, Candidate, Facts
 from .effects import Plan
-from .events import CallEnded, CallOutcome, FellOver
+from .events import CallEnded, CallOutcome
 from .progress import Progress
 from .remembering import remembered
 from .sharing import share
@@ -50,7 +50,6 @@ def plan(call: Call, facts: Facts, *, now: float, random: Callable[[], float]) -
 def _ask(progress: Progress) -> Plan:
     candidates = [Candidate(progress.call, target) for target in progress.call.chain]
     waiting, aside = candidates[:], list[Candidate]()
-    over: tuple[str, Kind] | None = None  # for whom the next one stands in, and why
     while waiting or aside:
         in_place = bool(waiting)
         candidate = waiting.pop(0) if in_place else aside.pop(0)
@@ -72,12 +71,11 @@ def _ask(progress: Progress) -> Plan:
             continue
         if in_place and (why := progress.facts.set_aside(candidate.target, progress.now)) is not None:
             aside.append(candidate)
-            over = over or (candidate.target.name, why)
+            progress.left = progress.left or (candidate.target.name, why)
             continue
-        if over is not None and over[0] != candidate.target.name:
-            yield from progress.report(FellOver(progress.call.module, over[0], candidate.target.name, over[1]))
+        yield from progress.fall_over(candidate)
         answer, asked = yield from share(progress, candidate, [*waiting, *aside])
         if answer is not None:
             return answer
-        over = None if asked.error_kind is None else (asked.model, asked.error_kind)
+        progress.left = None if asked.error_kind is None else (asked.model, asked.error_kind)
     raise progress.failed(candidates)

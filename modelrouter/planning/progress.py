@@ -13,7 +13,7 @@ from modelrouter.errors import AllModelsFailed, BadRequest, DeadlineExceeded, Mi
 
 from .call import Call, Candidate, Facts
 from .effects import Effect, Emit, Interrupted, Load, Report, Steps
-from .events import Event
+from .events import Event, FellOver
 from .exchange import Failure, Obstacle, Remembered, Reply
 
 SHORTEST = 0.01
@@ -42,6 +42,8 @@ class Progress:
     publishing: Remembered | Failure | None = None
     """What came of the model that is asked, for calls that wait for the same. None: nothing, as this call was cancelled
     or had too little time itself, so that another one has to ask."""
+    left: tuple[str, Kind] | None = None
+    """For which model the next one stands in, and why."""
     reader: float = 0.0
     """Seconds that the reader of a stream has taken, which are not the model's."""
 
@@ -64,6 +66,12 @@ class Progress:
         if isinstance(event, Attempt):
             self.attempts.append(event)
         yield from self.do(Report(self.call.module, event))
+
+    def fall_over(self, candidate: Candidate) -> Steps[None]:
+        """Report that the model stands in for another one: when it is asked, or when its answer is remembered."""
+        left, self.left = self.left, None
+        if left is not None and left[0] != candidate.target.name:
+            yield from self.report(FellOver(self.call.module, left[0], candidate.target.name, left[1]))
 
     def load(self) -> Steps[None]:
         """Have the backend made ready, which is not charged to the deadline."""

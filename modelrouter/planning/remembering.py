@@ -47,6 +47,7 @@ def recall(
     if failure is not None:
         return None
     progress.publishing = found
+    yield from progress.fall_over(candidate)
     yield from progress.report(candidate.target.attempt("cached", usage=reply.usage))
     yield from progress.report(CacheUsed(result, found.cost_usd))
     if progress.call.stream and reply.text:

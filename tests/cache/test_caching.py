@@ -20,6 +20,7 @@ from servers import Fault, Gate, Known, Reply, ScriptedServer, ToolUse
 
 from modelrouter import AllModelsFailed, Completion, InvalidRequest, Router
 from modelrouter.completion import Kind
+from modelrouter.metering.track import track
 
 Call = Callable[..., Completion]
 
@@ -118,6 +119,28 @@ def test_a_fallbacks_answer_never_stands_in_for_the_primarys(call: Call, server:
     assert (again.text, again.cached, again.fallback) == ("fallback", True, True)
     assert call("?").text == "primary"
     assert (server.count("first"), server.count("second")) == (3, 1)
+
+
+def fell_over(registry: CollectorRegistry, reason: str) -> float:
+    labels = {"module": "default", "from_model": "first", "to_model": "second", "reason": reason}
+    return registry.get_sample_value("llm_fallbacks_total", labels) or 0.0
+
+
+def test_a_fallback_is_one_in_every_book_whether_it_was_asked_or_remembered(
+    call: Call, router: Router, server: ScriptedServer, registry: CollectorRegistry, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.script("first", Known("bad_key"))
+    with track() as tracker:
+        answers = [call("?") for _ in range(4)]  # after three failures the first one is set aside
+        with router.stream("?") as pieces:
+            next(pieces)  # and the reader goes
+    assert [answer.cached for answer in answers] == [False, True, True, True]
+    assert all(answer.fallback for answer in answers)
+    assert [answer.attempts[0].outcome for answer in answers] == ["error", "error", "error", "cached"]
+    assert fell_over(registry, "auth") == 5
+    assert (tracker.total.fallbacks, server.count("second")) == (5, 1)
+    lines = [record.getMessage() for record in caplog.records]
+    assert lines.count("llm_fallback module=default from=first to=second reason=auth") == 5
 
 
 class City(BaseModel):
@@ -250,7 +273,7 @@ def test_identical_calls_in_flight_are_sent_once(
 
 @pytest.mark.parametrize("mode", ["threads", "tasks"])
 def test_a_leaders_failure_is_everybodys_and_all_fall_over_together(
-    mode: str, router: Router, server: ScriptedServer
+    mode: str, router: Router, server: ScriptedServer, registry: CollectorRegistry
 ) -> None:
     gate = Gate()
     server.script("first", Fault(403, gate=gate))
@@ -260,6 +283,7 @@ def test_a_leaders_failure_is_everybodys_and_all_fall_over_together(
     kinds = {answer.attempts[0].error_kind for answer in answers}
     assert kinds == {Kind.PERMISSION}
     assert sorted(answer.attempts[0].outcome for answer in answers) == ["error"] + ["skipped"] * 15
+    assert fell_over(registry, "permission") == 16
 
 
 def test_a_cancelled_leader_is_followed_by_another(router: Router, server: ScriptedServer) -> None:
