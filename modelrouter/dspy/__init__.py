@@ -14,11 +14,11 @@ What users set in DSPy keeps its meaning: ``cache=False``, ``num_retries``, ``ro
 answer), ``n``, ``temperature``, ``max_tokens``, ``stop``, tools, response formats.
 
 What DSPy's canonical request has no place for, DSPy refuses for every engine but its own for LiteLLM, before anybody is
-asked: a `dspy.File` that has a filename, sounds but mp3 and wav, ``video_url`` and Anthropic's ``document`` parts, an
-``image_url`` that is a mere string or has a ``format``, ``cache_control`` on parts and tools
-(``cache_control_injection_points=`` passes), ``thinking_blocks``, a ``name`` on a user's message, the role
-``function``, ``strict`` tools, tools of the provider's own, a ``reasoning_effort`` that is a mapping, and a
-``logit_bias`` whose keys are numbers.
+asked: sounds but mp3 and wav, ``video_url`` and Anthropic's ``document`` parts, an ``image_url`` that is a mere string
+or has a ``format``, ``cache_control`` on parts and tools (``cache_control_injection_points=`` passes),
+``thinking_blocks``, a ``name`` on a user's message, the role ``function``, ``strict`` tools, tools of the provider's
+own, a ``reasoning_effort`` that is a mapping, and a ``logit_bias`` whose keys are numbers. The name of a `dspy.File`
+goes past it.
 ``api_key`` and ``api_base`` are refused here: they belong in the environment and in the catalog.
 
 ``lm.model`` is the first of the chain as the file is now. An entry of ``lm.history`` has the cost (None when it is not

@@ -25,6 +25,8 @@ class Call:
     rollout: Any = None
     candidate: int = 0
     """Of ``n``: DSPy asks once for each, with the same request."""
+    filenames: dict[str, str] = field(default_factory=dict)
+    """By what is in the file, or its id: a request has no place for them."""
     answers: list[Completion[Any]] = field(default_factory=list)
     costs: list[Decimal | None] = field(default_factory=list)
     """US dollars, of each of the answers and of those without words; None: not known."""

@@ -48,7 +48,7 @@ class _Base:
             extra = f"dspy rollout {call.rollout} candidate {call.candidate}"
             key = extra if key is None else f"{key} {extra}"
         call.candidate += 1
-        wanted = asked(request)
+        wanted = asked(request, call.filenames)
         own = getattr(call.lm, "kwargs", {})
         arguments = {"module": self.module, "model": self.pinned, **wanted, **call.arguments, "cache_key": key}
         together = Arguments(

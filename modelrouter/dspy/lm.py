@@ -22,6 +22,7 @@ from modelrouter.router.default import get_router
 
 from .calls import Call, Gate, current
 from .engine import AsyncEngine, Engine
+from .translation import content_of
 
 
 class _Direct:
@@ -39,25 +40,30 @@ class _Direct:
         return MethodType(original if under_way else self._ours, lm)
 
 
-def _heard(messages: Any) -> Any:
-    """With sounds called mp3 that `dspy.Audio.from_path` calls mpeg, after their media type: DSPy's own request knows
-    only the one name."""
+def _fit(messages: Any) -> Any:
+    """As DSPy's own request has a place for them: with sounds called mp3 that `dspy.Audio.from_path` calls mpeg, after
+    their media type, and without the names of files, which the call under way keeps."""
     if isinstance(messages, list):
-        messages[:] = map(_with_names, messages)  # in the very list by which DSPy knows its own messages
+        call = current.get() or Call()
+        # In the very list by which DSPy knows its own messages.
+        messages[:] = [_fitted(each, call) for each in messages]
     return messages
 
 
-def _with_names(message: Any) -> Any:
+def _fitted(message: Any, call: Call) -> Any:
     match message:
-        case {"content": list(parts)} if (named := list(map(_named, parts))) != parts:
-            return {**message, "content": named}
+        case {"content": list(parts)} if (fitted := [_part(each, call) for each in parts]) != parts:
+            return {**message, "content": fitted}
     return message
 
 
-def _named(part: Any) -> Any:
+def _part(part: Any, call: Call) -> Any:
     match part:
         case {"input_audio": {"format": "mpeg"} as sound}:
             return {**part, "input_audio": {**sound, "format": "mp3"}}
+        case {"file": {"filename": str(filename), **file}}:
+            call.filenames[content_of(file)] = filename
+            return {**part, "file": file}
     return part
 
 
@@ -121,20 +127,20 @@ class RouterLM(dspy.LM):  # type: ignore[misc]  # DSPy has no types
     @_Direct
     def forward(self, prompt: Any = None, messages: Any = None, **kwargs: Any) -> Any:
         with self._calling(kwargs) as kept:
-            return dspy.LM.forward(self, prompt, _heard(messages), **kept)
+            return dspy.LM.forward(self, prompt, _fit(messages), **kept)
 
     @_Direct
     async def aforward(self, prompt: Any = None, messages: Any = None, **kwargs: Any) -> Any:
         with self._calling(kwargs) as kept:
-            return await dspy.LM.aforward(self, prompt, _heard(messages), **kept)
+            return await dspy.LM.aforward(self, prompt, _fit(messages), **kept)
 
     def __call__(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
         with self._calling(kwargs) as kept:
-            return super().__call__(prompt, messages=_heard(messages), **kept)
+            return super().__call__(prompt, messages=_fit(messages), **kept)
 
     async def acall(self, prompt: Any = None, *, messages: Any = None, **kwargs: Any) -> Any:
         with self._calling(kwargs) as kept:
-            return await super().acall(prompt, messages=_heard(messages), **kept)
+            return await super().acall(prompt, messages=_fit(messages), **kept)
 
     @contextmanager
     def _calling(self, kwargs: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -19,8 +19,8 @@ from .calls import Call
 _codec = lm15.OpenAIChatLM(api_key="-", transport=None)  # sends nothing: it only knows OpenAI's form
 
 
-def asked(request: lm15.Request) -> dict[str, Any]:
-    """The messages and parameters of a request."""
+def asked(request: lm15.Request, filenames: Mapping[str, str]) -> dict[str, Any]:
+    """The messages and parameters of a request; `filenames` go by `content_of`."""
     aside: list[dict[str, Any]] = []
     request = replace(request, messages=tuple(_in_openais_form(message, aside) for message in request.messages))
     body: dict[str, Any] = json.loads(_codec.build_request(request, stream=False).body)
@@ -31,11 +31,18 @@ def asked(request: lm15.Request) -> dict[str, Any]:
         if url.startswith(_ASIDE):
             del part["image_url"]
             part.update(aside[int(url.removeprefix(_ASIDE))])
+            if (file := part.get("file")) is not None and (name := filenames.get(content_of(file))) is not None:
+                file["filename"] = name
     if "max_completion_tokens" in body:
         body["max_tokens"] = body.pop("max_completion_tokens")
     if request.config.top_k is not None:  # OpenAI has none
         body["top_k"] = request.config.top_k
     return body
+
+
+def content_of(file: Mapping[str, Any]) -> str:
+    """What is in a file of OpenAI's form, or else its id: by it a file is known on both sides of DSPy's request."""
+    return str(file.get("file_data") or file.get("file_id")).rpartition(",")[2]
 
 
 _ASIDE = "aside:"

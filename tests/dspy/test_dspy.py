@@ -427,6 +427,49 @@ def test_pictures_sounds_and_files(kind: Kind, lm: dspy.LM, server: ScriptedServ
     assert parts["file"]["file"]["file_data"] == "data:application/pdf;base64,AAAA"
 
 
+class Read(dspy.Signature):  # type: ignore[misc]
+    files: list[dspy.File] = dspy.InputField()
+    answer: str = dspy.OutputField()
+
+
+@both
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_file_keeps_its_name(kind: Kind, lm: dspy.LM, server: ScriptedServer, asynchronous: bool) -> None:
+    Path("a.pdf").write_bytes(b"paper")
+    Path("b").write_bytes(b"others")
+    files = [
+        dspy.File.from_path("a.pdf"),
+        dspy.File.from_path("b", filename="c.txt", mime_type="text/plain"),
+        dspy.File.from_bytes(b"bytes", filename="d.pdf", mime_type="application/pdf"),
+        dspy.File.from_file_id("file-1", filename="e.pdf"),
+        dspy.File.from_file_id("file-2"),
+    ]
+    server.script(MODEL, chat(answer="seen"))
+    predict = dspy.Predict(Read)
+    with dspy.context(lm=lm):
+        found = asyncio.run(predict.acall(files=files)) if asynchronous else predict(files=files)
+    assert found.answer == "seen"
+    parts = server.requests()[0].body["messages"][-1]["content"]
+    assert [part["file"] for part in parts if part["type"] == "file"] == [
+        {"file_data": "data:application/pdf;base64,cGFwZXI=", "filename": "a.pdf"},
+        {"file_data": "data:text/plain;base64,b3RoZXJz", "filename": "c.txt"},
+        {"file_data": "data:application/pdf;base64,Ynl0ZXM=", "filename": "d.pdf"},
+        {"file_id": "file-1", "filename": "e.pdf"},
+        {"file_id": "file-2"},
+    ]
+    assert files[0].filename == "a.pdf"
+
+
+def test_a_file_with_a_name_reaches_claude_and_another_name_is_another_question(server: ScriptedServer) -> None:
+    server.script("claude-sonnet-4-5", chat(answer="seen"))
+    with dspy.context(lm=get_lm("claude")):
+        for name in ("a.pdf", "a.pdf", "b.pdf"):
+            dspy.Predict(Read)(files=[dspy.File.from_bytes(b"x", filename=name, mime_type="application/pdf")])
+    assert server.count() == 2
+    [document] = [part for part in server.requests()[0].body["messages"][-1]["content"] if part["type"] == "document"]
+    assert document["source"] == {"type": "base64", "media_type": "application/pdf", "data": "eA=="}
+
+
 @both
 def test_native_reasoning(kind: Kind, lm: dspy.LM, server: ScriptedServer) -> None:
     server.script(MODEL, raw({"content": "[[ ## answer ## ]]\n7", "reasoning_content": "3 + 4"}))
@@ -1017,13 +1060,6 @@ def test_mistakes_are_refused_where_they_are_made(wrong: dict[str, Any], said: s
             refuse(**wrong)
     with pytest.raises(UnknownModule, match="Did you mean 'chained'"):
         get_lm("chaned")
-
-
-def test_what_dspy_refuses_before_anybody_is_asked(server: ScriptedServer) -> None:
-    file = dspy.File(file_data="data:application/pdf;base64,AAAA", filename="a.pdf")
-    with dspy.context(lm=get_lm()), pytest.raises(dspy.LMUnsupportedFeatureError, match="filename"):
-        dspy.Predict("file: dspy.File -> answer")(file=file)
-    assert not server.requests()
 
 
 REFUSED = [
