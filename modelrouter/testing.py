@@ -231,11 +231,13 @@ class ScriptedProvider:
         """The key that is played to be missing, where the model needs it; what the catalog says that it has not."""
         if target.key_required and target.key_env in self.missing_keys:
             return Obstacle(Kind.MISSING_KEY, f"{target.key_env} is not set", target.key_env)
-        why = self.lacks(target, request)
-        return None if why is None else Obstacle(Kind.UNSUPPORTED, why)
+        return Obstacle(Kind.UNSUPPORTED, why) if (why := denied(target, request)) is not None else None
 
-    lacks = staticmethod(denied)
     price = staticmethod(own_price)
+
+    def takes(self, target: Target, name: str, value: Any) -> bool:
+        """Whether the catalog does not say that the model cannot."""
+        return denied(target, Request((), {name: value})) is None
 
     def able(self, target: Target, ability: str) -> bool:
         """Whether the catalog says that the model can do it."""

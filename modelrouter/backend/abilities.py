@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from modelrouter.catalog.known_providers import of_string
 from modelrouter.catalog.target import Target
@@ -46,6 +47,13 @@ def lacks(target: Target, request: Request) -> str | None:
         if asked and name in _openai_params() and name not in allowed:
             return f"it takes no {name}"
     return None
+
+
+def takes(target: Target, name: str, value: Any) -> bool:
+    """Whether the model is known to take a parameter that nobody has asked for but DSPy by itself. Of a provider of
+    which LiteLLM says nothing it is known by the catalog alone."""
+    said = target.supports.get({"reasoning_effort": "reasoning"}.get(name, name))
+    return bool(said or taken(target.litellm_model)) and lacks(target, Request((), {name: value})) is None
 
 
 def denied(target: Target, request: Request) -> str | None:

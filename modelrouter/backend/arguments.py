@@ -16,7 +16,7 @@ from modelrouter.parameters import having
 from modelrouter.planning.exchange import Request
 from modelrouter.redaction import without_password
 
-from .abilities import lacks, needs, taken
+from .abilities import needs, taken, takes
 
 OWN_CALLS = "modelrouter-"
 """What the ids of our own calls begin with, where LiteLLM tells its callbacks of them."""
@@ -33,7 +33,7 @@ def arguments_of(
         name: value if isinstance(value, type) else copy.deepcopy(value) for name, value in request.params.items()
     }
     for name in request.optional:
-        if lacks(target, Request((), {name: request.params[name]})) is not None:
+        if not takes(target, name, request.params[name]):
             del arguments[name]
     arguments |= {
         "model": target.litellm_model,

@@ -49,7 +49,7 @@ class LiteLLM:
 
     ready = staticmethod(loading.loaded)
     load = staticmethod(loading.load)
-    lacks = staticmethod(abilities.lacks)
+    takes = staticmethod(abilities.takes)
     context_window = staticmethod(tables.context_window)
     price = staticmethod(tables.price)
 
@@ -62,7 +62,7 @@ class LiteLLM:
             return Obstacle(Kind.MISSING_KEY, f"{variable} is not set", variable)
         if target.provider == "embedded" and (missing := embedded.present(gguf=environment.gguf())) is not None:
             return Obstacle(Kind.NOT_FOUND, missing)
-        if (why := self.lacks(target, request)) is not None:
+        if (why := abilities.lacks(target, request)) is not None:
             return Obstacle(Kind.UNSUPPORTED, why)
         return None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 from modelrouter.catalog.target import Price, Target
 from modelrouter.planning.exchange import Failure, Obstacle, Piece, Reply, Request
@@ -28,8 +28,8 @@ class Backend(Protocol):
     def obstacle(self, target: Target, request: Request) -> Obstacle | None:
         """What is known to keep the model from answering: its key, its installation, its abilities."""
 
-    def lacks(self, target: Target, request: Request) -> str | None:
-        """What the request needs and the model is known not to have: ``it takes no images``."""
+    def takes(self, target: Target, name: str, value: Any) -> bool:
+        """Whether the model is known to take a parameter that the caller has not asked for."""
 
     def able(self, target: Target, ability: str) -> bool:
         """Whether the model is known to be able to do it: ``tools``, ``response_format``, ``reasoning``."""

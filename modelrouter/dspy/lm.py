@@ -16,7 +16,6 @@ from modelrouter.errors import InvalidRequest, nearest
 from modelrouter.metering import track as tracking
 from modelrouter.parameters import having
 from modelrouter.planning.arguments import Arguments, request_from
-from modelrouter.planning.exchange import Request
 from modelrouter.redaction import holds_secrets
 from modelrouter.router.default import get_router
 
@@ -62,7 +61,7 @@ def _part(part: Any, call: Call) -> Any:
         case {"input_audio": {"format": "mpeg"} as sound}:
             return {**part, "input_audio": {**sound, "format": "mp3"}}
         case {"file": {"filename": str(filename), **file}}:
-            call.filenames[content_of(file)] = filename
+            call.filenames[content_of(part["file"])] = filename
             return {**part, "file": file}
     return part
 
@@ -197,8 +196,8 @@ class RouterLM(dspy.LM):  # type: ignore[misc]  # DSPy has no types
     def supported_params(self) -> set[str]:
         backend = backends.current()
         backend.load()
-        why = backend.lacks(self._engine_spec.primary, Request((), {"response_format": {"type": "json_schema"}}))
-        return {name for name in having("litellm") if why is None or name != "response_format"}
+        json = backend.takes(self._engine_spec.primary, "response_format", {"type": "json_schema"})
+        return {name for name in having("litellm") if json or name != "response_format"}
 
     def copy(self, **kwargs: Any) -> RouterLM:
         """As `dspy.LM.copy`; ``module=`` names another one, ``model=`` pins a model or a chain."""

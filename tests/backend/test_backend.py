@@ -21,6 +21,7 @@ from servers import Break, Fault, Gate, Reply, ScriptedServer, ToolUse
 from servers.raw import RawServer
 
 from modelrouter import AllModelsFailed, BadRequest, CallFailed, InvalidRequest, Router, StreamInterrupted
+from modelrouter.backend import abilities
 from modelrouter.backend.current import LITELLM
 from modelrouter.backend.insides import below, quiet
 from modelrouter.backend.loading import rows
@@ -191,7 +192,7 @@ def test_what_litellms_tables_do_not_say_is_not_missing() -> None:
         if provider not in ("openai", "anthropic", "groq", "openrouter", "together_ai"):
             continue  # LiteLLM itself would leave tools out for many of the others, and that is a reason
         string = name if name.startswith(f"{provider}/") else f"{provider}/{name}"
-        assert LITELLM.lacks(Target(name, string, provider), request) is None, name
+        assert abilities.lacks(Target(name, string, provider), request) is None, name
 
 
 @pytest.mark.parametrize(

@@ -1128,6 +1128,39 @@ def test_what_a_model_can_do_is_the_catalogs_or_litellms_word(server: ScriptedSe
     assert "response_format" in able["claude"].supported_params
 
 
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_json_is_asked_for_in_words_alone_where_nobody_knows_of_a_json_mode(
+    server: ScriptedServer, catalog: WriteCatalog, eager_catalog: None, asynchronous: bool
+) -> None:
+    # LiteLLM reaches the provider, and has no list of what that takes.
+    unknown = {"model": "xinference/mine", "api_base": server.openai_base}
+    catalog(
+        {
+            "unknown": unknown,
+            "said": {**unknown, "model": "xinference/said", "supports": {"response_format": True}},
+            "known": {"model": "hosted_vllm/mine", "api_base": server.openai_base},
+            "down": server.openai("down"),
+        },
+        retries=0,
+    )
+
+    def asked(*chain: str) -> Any:
+        for name in ("mine", "said"):
+            server.script(name, Reply('{"facts": {"a": "b"}}'))
+        with dspy.context(lm=get_lm(model=list(chain), cache=False), adapter=dspy.JSONAdapter()):
+            predict = dspy.Predict("text -> facts: dict[str, str]")
+            found = asyncio.run(predict.acall(text="?")) if asynchronous else predict(text="?")
+        assert found.facts == {"a": "b"}
+        return server.requests()[-1].body.get("response_format")
+
+    assert asked("unknown") is None
+    assert asked("known") == asked("said") == {"type": "json_object"}
+    server.script("down", Fault(401))
+    assert asked("down", "unknown") is None
+    assert asked("down", "said") == {"type": "json_object"}
+    assert get_lm(model="unknown").supports_response_schema is False
+
+
 def test_json_for_a_model_without_a_json_mode(server: ScriptedServer) -> None:
     server.script("claude-sonnet-4-5", Reply('{"facts": {"a": "b"}}'))
     with dspy.context(lm=get_lm("claude"), adapter=dspy.JSONAdapter()):
