@@ -122,7 +122,9 @@ _ROWS = (
     Provider(name="databricks", reads_parts=True),
     *(
         Provider(name=name, client="handler")
-        for name in ("deepseek", "fireworks_ai", "groq", "mistral", "openrouter", "together_ai", "xai")
+        for name in """
+        azure_ai databricks deepseek fireworks_ai groq hosted_vllm mistral openrouter together_ai xai
+        """.split()
     ),
 )
 

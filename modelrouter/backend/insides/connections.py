@@ -53,7 +53,9 @@ class _Clients:
     def __init__(self) -> None:
         from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
 
-        self.handler: Any = AsyncHTTPHandler(event_hooks={"request": [_note]})
+        from . import lines
+
+        self.handler: Any = AsyncHTTPHandler(event_hooks={"request": [_note], "response": [lines.mend]})
         self._openai: dict[tuple[str | None, str], Any] = {}
 
     def openai(self, api_base: str | None, api_key: str) -> Any:
@@ -95,6 +97,9 @@ def probe() -> None:
     import litellm
     from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
 
+    from . import lines
+
+    lines.probe()
     inspect.signature(AsyncHTTPHandler).bind(event_hooks={})
     inspect.signature(litellm.in_memory_llm_clients_cache.update_cache_key_with_event_loop).bind("")
     openai_client()

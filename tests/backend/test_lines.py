@@ -1,0 +1,121 @@
+"""Streams as they come: cut into lines as their formats say."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import json
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+
+import httpx
+import pytest
+from conftest import CANARY, WriteCatalog
+from hypothesis import given
+from hypothesis import strategies as st
+from servers import ScriptedServer
+from servers.raw import RawServer
+from servers.streams import STREAMS, Frames, ollama, openai
+
+from modelrouter import Router
+from modelrouter.backend.insides import lines
+
+PIECES = ["one ", "a\u2028b\u2029c\u0085d", " \N{GRINNING FACE} é\u000b\u001e", "two"]
+"""What JSON may hold as it is, and what `str.splitlines` would end a line at, too."""
+
+each_provider = pytest.mark.parametrize("provider", STREAMS)
+
+
+@pytest.fixture(scope="module")
+def raw() -> Iterator[RawServer]:
+    with RawServer() as server:
+        yield server
+
+
+@pytest.fixture
+def frames(
+    provider: str,
+    catalog: WriteCatalog,
+    raw: RawServer,
+    server: ScriptedServer,
+    keys: str,
+    litellms_litter: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Frames:
+    """How `provider` streams. Model a is its, and answers what `raw` says; model b is well."""
+    monkeypatch.setenv(f"{provider.upper()}_API_KEY", CANARY)
+    model, frames = STREAMS[provider]
+    catalog(
+        {"a": {"model": model, "api_base": raw.base, "price": {"input": 1, "output": 2}}, "b": server.openai("b")},
+        retries=0,
+        cache=False,
+    )
+    return frames
+
+
+def each_data_line(change: Callable[[str], str]) -> Callable[[Sequence[str]], str]:
+    return lambda frames: "".join(
+        f"{change(line)}\n" if line.startswith("data:") else f"{line}\n" for line in "".join(frames).split("\n")[:-1]
+    )
+
+
+EVENTS: dict[str, Callable[[Sequence[str]], str]] = {
+    "CRLF": lambda frames: "".join(frames).replace("\n", "\r\n"),
+    "CR": lambda frames: "".join(frames).replace("\n", "\r"),
+    "a byte order mark": lambda frames: "\ufeff" + "".join(frames),
+    "no space after the colon": each_data_line(lambda line: line.replace("data: ", "data:")),
+    "data of several lines": each_data_line(lambda line: line.replace("{", "{\ndata: ", 1)),
+    "comments and other fields": lambda frames: ": hello\n\n" + "".join(f"id: 1\nretry: 5\n{f}:\n\n" for f in frames),
+    "no empty lines": lambda frames: "".join(frames).replace("\n\n", "\n"),
+    "no end of the last line": lambda frames: "".join(frames).rstrip("\n"),
+}
+LINES: dict[str, Callable[[Sequence[str]], str]] = {
+    "CRLF": lambda frames: "".join(frames).replace("\n", "\r\n"),
+    "CR for a space": lambda frames: "".join(frames).replace(', "', ',\r"'),
+    "a byte order mark": lambda frames: "\ufeff" + "".join(frames),
+    "empty lines": lambda frames: "\n" + "\n".join(frames),
+    "no end of the last line": lambda frames: "".join(frames).rstrip("\n"),
+}
+
+
+@each_provider
+@pytest.mark.parametrize("of_type", ["its type", "another type"])
+def test_a_line_ends_where_its_format_says(
+    provider: str, of_type: str, frames: Frames, router: Router, raw: RawServer
+) -> None:
+    text = "".join(PIECES)
+    type_ = "application/x-ndjson" if frames is ollama else "text/event-stream; charset=ISO-8859-1"
+    for name, form in (LINES if frames is ollama else EVENTS).items():
+        # The last two are no JSON by rights, where they are not escaped; a line they do not end all the same.
+        said = form(frames(PIECES, True)).replace("\\u000b", "\u000b").replace("\\u001e", "\u001e")
+        raw.says(said, content_type=type_ if of_type == "its type" else "application/json")
+        with router.stream("hi") as pieces:
+            assert "".join(pieces) == text, name
+        assert (pieces.answer.model, pieces.answer.text, pieces.answer.finish_reason) == ("a", text, "stop"), name
+
+
+@pytest.mark.parametrize("frames", [openai, ollama])
+@given(st.data())
+def test_it_does_not_matter_how_a_stream_is_cut_into_chunks(frames: Frames, data: st.DataObject) -> None:
+    form = data.draw(st.sampled_from([*(LINES if frames is ollama else EVENTS).values()]))
+    sent = form(frames(["a\u2028b", "é"], True)).encode()
+    cuts = sorted(data.draw(st.sets(st.integers(0, len(sent)), max_size=12)))
+
+    class Chunks(httpx.AsyncByteStream):
+        async def __aiter__(self) -> AsyncIterator[bytes]:
+            for begin, end in itertools.pairwise([0, *cuts, len(sent)]):
+                yield sent[begin:end]
+
+    async def read(*, by_lines: bool) -> list[str]:
+        response = httpx.Response(200, stream=Chunks())
+        await lines.mend(response)
+        if by_lines:
+            return [line async for line in response.aiter_lines()]
+        return "".join([text async for text in response.aiter_text()]).split("\n")
+
+    def said(lines: Iterable[str]) -> list[object]:
+        each = (line.removeprefix("data: ").strip() for line in lines)
+        return [json.loads(line) if line != "[DONE]" else line for line in each if line]
+
+    expected = said("".join(frames(["a\u2028b", "é"], True)).split("\n"))
+    for by_lines in (True, False):
+        assert said(asyncio.run(read(by_lines=by_lines))) == expected
