@@ -27,6 +27,7 @@ from servers import Llmock, ScriptedServer, never_accepts, refused_port
 
 from modelrouter import Router
 from modelrouter.backend.current import LITELLM
+from modelrouter.backend.insides import way
 from modelrouter.catalog import live
 from modelrouter.planning import attempt
 from modelrouter.router import default
@@ -272,6 +273,17 @@ def bare_litellm(litellms_litter: None) -> Iterator[ModuleType]:
     loop.run_until_complete(asyncio.sleep(0))
     asyncio.set_event_loop(None)
     loop.close()
+
+
+@pytest.fixture(params=["quick", "plain"])
+def either_way(request: pytest.FixtureRequest, server: ScriptedServer) -> Iterator[None]:
+    """Each of the two ways in which LiteLLM is called."""
+    if request.param == "plain":
+        os.environ["MODELROUTER_LITELLM"] = "plain"
+    way.choose()
+    yield
+    os.environ.pop("MODELROUTER_LITELLM", None)
+    way.choose()
 
 
 # -- routers, and the constants that tests turn

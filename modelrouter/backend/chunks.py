@@ -7,6 +7,9 @@ from typing import Any, Protocol
 
 from .said import Said
 
+_NO_END = "Stream ended before a finish_reason"
+"""LiteLLM's words, from 1.108.7 on."""
+
 
 class Chunks(Protocol):
     """Where the chunks come from, in OpenAI's form."""
@@ -33,7 +36,12 @@ class Wrapped:
         self._kept: list[Any] = []
 
     async def next(self) -> Any:
-        self._kept.append(chunk := await anext(self._wrapper))
+        try:
+            self._kept.append(chunk := await anext(self._wrapper))
+        except Exception as error:
+            if _NO_END in str(error):  # which we say in our words
+                raise StopAsyncIteration from None
+            raise
         return chunk
 
     def finish(self) -> str | None:

@@ -34,12 +34,6 @@ class Said:
             self.take(body)
             self._body = body
 
-    def line(self, line: Any) -> Any:
-        """A line of a stream, as it is handed on: an event of its data, or JSON alone."""
-        start = line.find("{") if isinstance(line, str) else -1
-        body = _parsed(line[start:]) if start >= 0 else None
-        return line if body is None or not self.take(body) else f"{line[:start]}{json.dumps(body)}"
-
     def take(self, body: dict[str, Any]) -> bool:
         """Hear an answer, or a chunk of one; whether a list of parts in it was put into one text."""
         changed = False

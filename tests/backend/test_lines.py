@@ -1,4 +1,4 @@
-"""Streams as they come: cut into lines as their formats say."""
+"""Streams as they come: cut into lines as their formats say, and whole only when their provider says so."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from servers import ScriptedServer
 from servers.raw import RawServer
 from servers.streams import STREAMS, Frames, ollama, openai
 
-from modelrouter import Router
+from modelrouter import Router, StreamInterrupted
 from modelrouter.backend.insides import lines
+from modelrouter.completion import Kind
 
 PIECES = ["one ", "a\u2028b\u2029c\u0085d", " \N{GRINNING FACE} é\u000b\u001e", "two"]
 """What JSON may hold as it is, and what `str.splitlines` would end a line at, too."""
@@ -119,3 +120,41 @@ def test_it_does_not_matter_how_a_stream_is_cut_into_chunks(frames: Frames, data
     expected = said("".join(frames(["a\u2028b", "é"], True)).split("\n"))
     for by_lines in (True, False):
         assert said(asyncio.run(read(by_lines=by_lines))) == expected
+
+
+ENDS = [
+    (provider, end)
+    for provider, (_, frames) in STREAMS.items()
+    for end in ("early", "cut off", "in a line", *(["[DONE]"] if frames is openai else []))
+]
+
+
+@pytest.mark.parametrize(("provider", "end"), ENDS)
+def test_a_stream_is_whole_only_when_its_provider_says_so(
+    provider: str, end: str, either_way: None, frames: Frames, router: Router, raw: RawServer
+) -> None:
+    kind = Kind.CONNECTION if end == "cut off" else Kind.TRUNCATED
+    said = "".join(frames(["one ", "two"], False))
+    said = {"in a line": said[:-15], "[DONE]": f"{said}data: [DONE]\n\n"}.get(end, said)
+    raw.says(said, cut=end == "cut off", content_type="text/event-stream")
+    with pytest.raises(StreamInterrupted) as caught:
+        list(router.stream("hi"))
+    assert [attempt.error_kind for attempt in caught.value.attempts] == [kind]
+    assert caught.value.partial_text == ("one " if end == "in a line" else "one two")
+
+    raw.says("".join(frames([], False)), cut=end == "cut off", content_type="text/event-stream")
+    with router.stream("hi") as pieces:
+        assert list(pieces) == ["ok"], "nobody has said anything yet, so the next model answers"
+    assert [attempt.error_kind for attempt in pieces.answer.attempts] == [kind, None]
+
+
+@each_provider
+def test_a_line_that_is_not_json_is_the_servers_mistake(
+    provider: str, either_way: None, frames: Frames, router: Router, raw: RawServer
+) -> None:
+    said = frames(["one ", "two", " three"], True)
+    strange = next(frame for frame in said if "two" in frame).replace("two", 'two"')
+    raw.says("".join(said).replace(said[-1], strange + said[-1]), content_type="text/event-stream")
+    with pytest.raises(StreamInterrupted) as caught:
+        list(router.stream("hi"))
+    assert [attempt.error_kind for attempt in caught.value.attempts] == [Kind.SERVER]

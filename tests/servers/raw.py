@@ -31,13 +31,15 @@ class RawServer:
     def base(self) -> str:
         return f"http://127.0.0.1:{self._server.server_port}"
 
-    def says(self, body: Any, status: int = 200, **headers: str) -> None:
+    def says(self, body: Any, status: int = 200, *, cut: bool = False, **headers: str) -> None:
         """From now on every request is answered so, and what came before is forgotten. `body`: text as it is, anything
-        else as JSON; `headers`: ``retry_after="2"`` is ``Retry-After: 2``."""
+        else as JSON; `cut`: more is announced, and the connection is closed instead; `headers`: ``retry_after="2"`` is
+        ``Retry-After: 2``."""
         self.bodies.clear()
         self.headers.clear()
         text = body if isinstance(body, str) else json.dumps(body, ensure_ascii=False)
         self.answer = status, text.encode(), {name.replace("_", "-"): value for name, value in headers.items()}
+        self.missing = int(cut)
 
     def wait_until_left(self, timeout: float = 5.0) -> int:
         """How many connections are still open once all are closed, or the time is over."""
@@ -81,10 +83,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.raw.headers.append({name.lower(): value for name, value in self.headers.items()})
         status, body, headers = self.raw.answer
         self.send_response(status)
-        for name, value in ({"Content-Type": "application/json", "Content-Length": str(len(body))} | headers).items():
+        size = str(len(body) + self.raw.missing)
+        for name, value in ({"Content-Type": "application/json", "Content-Length": size} | headers).items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
+        self.close_connection = self.close_connection or bool(self.raw.missing)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the standard library's name
         """Nothing on stderr."""

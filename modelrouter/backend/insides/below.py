@@ -3,39 +3,33 @@ that a stream takes. The chunks of some are whole without it."""
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import json
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
-from modelrouter.backend.chunks import Chunks, Wrapped
+from modelrouter.backend.chunks import Chunks
 from modelrouter.backend.said import Said
 from modelrouter.backend.tool_calls import text_of
 from modelrouter.catalog.known_providers import of_string
 
+from . import listening
 from .quiet import translated
 
 
-def read(wrapper: Any, litellm_model: str, said: Said, *, quick: bool) -> Chunks:
-    """The chunks of a stream that LiteLLM has opened. Quick: nobody of LiteLLM's callbacks listens."""
+def read(wrapper: Any, litellm_model: str, said: Said) -> Chunks | None:
+    """The chunks of a stream that LiteLLM has opened; None: they need its wrapper."""
     source = wrapper.completion_stream
-    if isinstance(source, kinds()[1:]):
-        _check_lines(source, of_events=isinstance(source, kinds()[1]))
-    if quick and of_string(litellm_model).proven and isinstance(source, kinds()):
+    if of_string(litellm_model).proven and isinstance(source, kinds()):
         return _Direct(source, litellm_model, said)
-    return Wrapped(wrapper, said)
+    return None
 
 
 @functools.cache
 def kinds() -> tuple[type[Any], ...]:
-    """The streams inside LiteLLM's wrapper whose chunks are in OpenAI's form already; the second and the third read
-    lines."""
-    from litellm.llms.anthropic.chat.handler import ModelResponseIterator
-    from litellm.llms.ollama.chat.transformation import OllamaChatCompletionResponseIterator
+    """The streams inside LiteLLM's wrapper whose chunks are in OpenAI's form already."""
     from openai import AsyncStream
 
-    return AsyncStream, ModelResponseIterator, OllamaChatCompletionResponseIterator
+    return AsyncStream, *listening.kinds()
 
 
 class _Direct:
@@ -98,57 +92,3 @@ def _typed(chunk: Any) -> Any:
         for call in delta["tool_calls"] or ():
             call["function"]["arguments"] = text_of(call["function"].get("arguments"))
     return ModelResponseStream(**said)
-
-
-def _check_lines(source: Any, *, of_events: bool) -> None:
-    """Have a stream fail at a line that is not JSON: LiteLLM skips one of Ollama's, and after one of Anthropic's takes
-    nothing more until the stream ends. Ollama's own errors, which it cannot read, are raised too."""
-
-    async def checked(lines: AsyncGenerator[str, None]) -> AsyncIterator[str]:
-        async with contextlib.aclosing(lines):  # an exception would keep them open for as long as its traceback lives
-            async for line in lines:
-                if of_events:
-                    if line.startswith("data:") and (data := line.removeprefix("data:").strip()) not in ("", "[DONE]"):
-                        _check_event(_parsed(data))
-                elif line.strip():
-                    _check_line(_parsed(line))
-                yield line
-
-    source.streaming_response = checked(source.streaming_response)
-
-
-_STATUSES = {
-    "invalid_request_error": 400,
-    "authentication_error": 401,
-    "billing_error": 402,
-    "permission_error": 403,
-    "not_found_error": 404,
-    "request_too_large": 413,
-    "rate_limit_error": 429,
-    "timeout_error": 504,
-    "overloaded_error": 529,
-}
-"""Of Anthropic's errors: https://docs.anthropic.com/en/api/errors. In a stream they come without one."""
-
-
-def _check_event(event: Mapping[str, Any]) -> None:
-    error = event.get("error")
-    if event.get("type") == "error" and isinstance(error, Mapping):
-        from litellm.llms.anthropic.common_utils import AnthropicError
-
-        raise AnthropicError(status_code=_STATUSES.get(str(error.get("type")), 500), message=json.dumps(event))
-
-
-def _check_line(line: Mapping[str, Any]) -> None:
-    if error := line.get("error"):
-        raise ValueError(f"the server said: {error}")
-    if not isinstance(line.get("message"), Mapping) and not line.get("done"):
-        raise ValueError("a line of the stream has no message in it")
-
-
-def _parsed(line: str) -> dict[str, Any]:
-    try:
-        parsed = json.loads(line)
-    except ValueError:
-        raise ValueError(f"a line of the stream is not JSON: {line[:80]}") from None
-    return parsed if isinstance(parsed, dict) else {}

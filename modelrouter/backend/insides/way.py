@@ -13,7 +13,7 @@ from modelrouter.backend.chunks import Chunks, Wrapped
 from modelrouter.backend.said import Said
 from modelrouter.catalog.known_providers import of_string
 
-from . import below, connections, hearing, quiet
+from . import below, connections, listening, quiet
 
 logger = logging.getLogger("modelrouter")
 
@@ -54,6 +54,7 @@ def probe() -> None:
         model="", custom_llm_provider="", original_exception=None, completion_kwargs={}
     )
     below.kinds()
+    listening.probe()
     connections.probe()
 
 
@@ -89,11 +90,12 @@ async def completion(arguments: Mapping[str, Any]) -> tuple[Callable[..., Awaita
 
 def chunks(wrapper: Any, litellm_model: str, said: Said, *, quick: bool) -> Chunks:
     """The chunks of a stream that LiteLLM has opened; quick as `is_quick` says."""
-    hearing.hear(wrapper, said)
-    if _plain is None:
-        try:
-            return below.read(wrapper, litellm_model, said, quick=quick)
-        except (AttributeError, ImportError, TypeError) as error:
+    try:
+        listening.listen(wrapper, said)  # also to a stream of the plain call, which stays as it is
+        if _plain is None and quick and (found := below.read(wrapper, litellm_model, said)) is not None:
+            return found
+    except (AttributeError, ImportError, TypeError) as error:
+        if _plain is None:
             _give_up(error)
     return Wrapped(wrapper, said)
 
