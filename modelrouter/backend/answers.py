@@ -9,6 +9,7 @@ from modelrouter.completion import ToolCall, Usage
 from modelrouter.planning.exchange import Reply
 
 from .said import Said
+from .thoughts import told_apart
 
 
 def new_id() -> str:
@@ -48,7 +49,7 @@ def reply(response: Any, said: Said) -> Reply:
     finish = said.ended(getattr(choice, "finish_reason", None)) or None
     extra = getattr(message, "provider_specific_fields", None) or {}
     refused = bool(getattr(message, "refusal", None) or extra.get("refusal"))
-    text = (message.content if message is not None else None) or ""
+    text = _text(message) if message is not None else ""
     return Reply(
         text=text,
         usage=usage_of(getattr(response, "usage", None)),
@@ -57,6 +58,16 @@ def reply(response: Any, said: Said) -> Reply:
         other=any(getattr(message, kind, None) for kind in ("audio", "images")),
         response=response,
     )
+
+
+def _text(message: Any) -> str:
+    """The message's text, with the reasoning put aside that was in it."""
+    said, reasoning = message.content or "", getattr(message, "reasoning_content", None) or ""
+    thought, text = told_apart(said, found=bool(reasoning))
+    if text != said:
+        message.content = text or None
+        message.reasoning_content = f"{reasoning}{thought}".strip() or None
+    return text
 
 
 def _tool_call(call: Any) -> ToolCall | None:

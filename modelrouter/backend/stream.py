@@ -19,6 +19,7 @@ from .answers import usage_of, without_empty_text
 from .chunks import Chunks
 from .insides import way
 from .said import Said
+from .thoughts import Thoughts
 from .tool_calls import ToolCalls
 
 
@@ -46,6 +47,8 @@ class Stream:
         self._ready: deque[str] = deque()
         self._texts: list[str] = []
         self._thoughts: list[str] = []
+        self._apart = Thoughts()
+        self._ended = False
         self._refused = False
         self._calls = ToolCalls()
         self._began = False
@@ -62,17 +65,20 @@ class Stream:
         that came in that time was no text."""
         end = time.monotonic() + within
         try:
-            try:
-                while not self._ready:
-                    left = end - time.monotonic()
-                    if left < 0 and not first:
-                        return None
+            while not self._ready:
+                if self._ended:
+                    await self.close()
+                    return self._whole()
+                left = end - time.monotonic()
+                if left < 0 and not first:
+                    return None
+                try:
                     async with asyncio.timeout(left if first else within):
                         self._take(await self._chunks.next())
-                return Piece(self._ready.popleft(), self)
-            except StopAsyncIteration:
-                await self.close()
-                return self._whole()
+                except StopAsyncIteration:
+                    self._ended = True
+                    self._keep(*self._apart.rest())
+            return Piece(self._ready.popleft(), self)
         except TimeoutError:
             failure = Failure.timeout(within)
         except Exception as error:  # noqa: BLE001 - providers' clients raise whatever they like; all of it is a failure
@@ -109,12 +115,19 @@ class Stream:
         self._refused = self._refused or bool(getattr(delta, "refusal", None))
         thought = getattr(delta, "reasoning_content", None) or getattr(delta, "reasoning", None)
         if isinstance(thought, str) and thought:
+            self._apart.found = True
+            self._keep(thought, "")
+        if isinstance(delta.content, str) and delta.content:
+            self._keep(*self._apart.take(delta.content))
+
+    def _keep(self, thought: str, text: str) -> None:
+        if thought := thought if self._thoughts else thought.lstrip():
             self._thoughts.append(thought)
             if self._thinking:
                 self._ready.append(Thinking(thought))
-        if isinstance(delta.content, str) and delta.content:
-            self._texts.append(delta.content)
-            self._ready.append(delta.content)
+        if text:
+            self._texts.append(text)
+            self._ready.append(text)
 
     def _said(self) -> Usage | None:
         """What the provider itself has counted so far."""
@@ -128,11 +141,14 @@ class Stream:
         if finish is None:
             return self._broken(Failure(Kind.TRUNCATED, "the stream ended in the middle of its answer"))
         calls = self._calls.whole()
+        text, thoughts = "".join(self._texts), "".join(self._thoughts).strip()
         build: Callable[[], Any] = self._chunks.whole
         if calls:
             build = functools.partial(_response, self._chunks, calls if self._calls.only_functions else ())
+        if self._apart.found:
+            build = functools.partial(_told_apart, build, text, thoughts)
         return Reply(
-            text="".join(self._texts),
+            text=text,
             usage=self._said(),
             finish_reason="content_filter" if self._refused and not self._texts else finish or None,
             tool_calls=calls,
@@ -171,6 +187,14 @@ def _response(chunks: Chunks, calls: tuple[ToolCall, ...]) -> Any:
         )
         for call in calls
     ] or message.tool_calls
+    return response
+
+
+def _told_apart(whole: Callable[[], Any], text: str, thoughts: str) -> Any:
+    """LiteLLM's ``ModelResponse``, with text and reasoning as they were told apart."""
+    response = whole()
+    message = response.choices[0].message
+    message.content, message.reasoning_content = text or None, thoughts or None
     return response
 
 

@@ -41,6 +41,8 @@ def _listen(source: Any, said: Said) -> None:
         data = _line if ollamas else _events_data
         check = _check_event if claudes else _check_line if ollamas else _check_nothing
         source.streaming_response = _heard(lines, said, data, check)
+        if ollamas:
+            source.__class__ = _unread()
     elif hasattr(chunks, "aclose"):
         source._iterator = _heard_chunks(chunks, said)
 
@@ -52,6 +54,22 @@ def kinds() -> tuple[type[Any], type[Any]]:
     from litellm.llms.ollama.chat.transformation import OllamaChatCompletionResponseIterator
 
     return ModelResponseIterator, OllamaChatCompletionResponseIterator
+
+
+@functools.cache
+def _unread() -> type[Any]:
+    """What reads Ollama's lines, without its search for tags of reasoning, which it takes out wherever they stand."""
+    _, ollamas = kinds()
+
+    class Unread(ollamas):  # type: ignore[misc, valid-type] # it is known when LiteLLM is loaded
+        def chunk_parser(self, chunk: dict[str, Any]) -> Any:
+            if not isinstance(message := chunk.get("message"), Mapping):
+                return super().chunk_parser(chunk)
+            parsed = super().chunk_parser({**chunk, "message": {**message, "content": ""}})
+            parsed.choices[0].delta.content = message.get("content") or None
+            return parsed
+
+    return Unread
 
 
 async def _heard(
@@ -138,6 +156,6 @@ def probe() -> None:
     from litellm import CustomStreamWrapper
     from litellm.llms.base_llm.base_model_iterator import BaseModelResponseIterator
 
-    kinds()
+    _unread()
     BaseModelResponseIterator(None, sync_stream=False).streaming_response  # noqa: B018
     inspect.signature(CustomStreamWrapper).bind(None, "", None, make_call=None)
