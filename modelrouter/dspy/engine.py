@@ -13,7 +13,7 @@ from typing import Any
 from dspy import lm15
 
 from modelrouter.catalog.target import Target
-from modelrouter.planning.arguments import Arguments
+from modelrouter.planning.arguments import NOT_SAID, Arguments
 from modelrouter.planning.drivers import adrive, drive
 from modelrouter.planning.effects import Plan
 from modelrouter.planning.exchange import Recalled, Thinking
@@ -54,6 +54,7 @@ class _Base:
         together = Arguments(
             **{name: value for name, value in arguments.items() if name in _ASKED},
             params={name: value for name, value in arguments.items() if name not in _ASKED},
+            mends=True,
             optional=frozenset(name for name, value in _HINTS.items() if wanted.get(name) == value != own.get(name)),
         )
         router = get_router()
@@ -119,4 +120,4 @@ class AsyncEngine(_Base):
         """The router stays open: it is the whole process's."""
 
 
-_ASKED = frozenset(each.name for each in fields(Arguments)) - {"params", "optional"}
+_ASKED = frozenset(each.name for each in fields(Arguments)) - NOT_SAID

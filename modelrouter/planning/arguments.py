@@ -39,9 +39,13 @@ class Arguments:
     params: Mapping[str, Any] = field(default_factory=nothing)
     optional: frozenset[str] = frozenset()
     """Parameters without which a model is asked that does not take them, or has another value of its own."""
+    mends: bool = False
+    """The caller mends arguments of a tool call that are no JSON."""
 
 
-_TAKEN = having("litellm") | {each.name for each in fields(Arguments)} - {"params", "optional"}
+NOT_SAID = frozenset(("params", "optional", "mends"))
+"""Fields that are no argument of a call."""
+_TAKEN = having("litellm") | {each.name for each in fields(Arguments)} - NOT_SAID
 """Names of a call's arguments, the parameters that LiteLLM knows among them."""
 
 
@@ -96,6 +100,7 @@ def request_from(arguments: Arguments) -> Request:
         params=params,
         parse=_parser(params.get("response_format")),
         optional=arguments.optional & params.keys(),
+        mends=arguments.mends,
     )
 
 

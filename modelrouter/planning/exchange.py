@@ -23,6 +23,8 @@ class Request:
     validate."""
     optional: frozenset[str] = frozenset()
     """Parameters without which a model is asked that does not take them, or has another value of its own."""
+    mends: bool = False
+    """The caller mends arguments of a tool call that are no JSON."""
 
 
 @dataclass(frozen=True, slots=True)

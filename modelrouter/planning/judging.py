@@ -25,7 +25,7 @@ def judge(outcome: Reply | Failure | Interrupted, request: Request) -> tuple[Fai
         return Failure(Kind.CONTENT_POLICY, "the provider filtered the answer"), None
     cut, limit = outcome.finish_reason == "length", request.params.get("max_tokens")
     if outcome.tool_calls:
-        if all(_callable(call, request, cut=cut) for call in outcome.tool_calls):
+        if (request.mends and not cut) or all(_callable(call, request, cut=cut) for call in outcome.tool_calls):
             return None, None
         if cut:
             return Failure(Kind.MAX_TOKENS, f"a tool call was cut off {_at(limit)} and cannot be made; raise it"), None
