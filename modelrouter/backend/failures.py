@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import email.utils
-import json
 import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from typing import Any
 
 from modelrouter.catalog.known_providers import known
 from modelrouter.catalog.target import Target
@@ -21,16 +21,20 @@ from modelrouter.completion import Kind
 from modelrouter.planning.exchange import Failure
 from modelrouter.redaction import one_line, shown_address
 
+from .refusals import Refusal, taken_apart
+from .wordings import kind_of
+
 _STATUS_KINDS = {
     401: Kind.AUTH,
     402: Kind.QUOTA,
     403: Kind.PERMISSION,
     404: Kind.NOT_FOUND,
     408: Kind.TIMEOUT,
-    409: Kind.SERVER,  # a lock that somebody else holds: the providers' own clients try again
     413: Kind.CONTEXT_WINDOW,
-    424: Kind.SERVER,
     429: Kind.RATE_LIMIT,
+    451: Kind.CONTENT_POLICY,  # StepFun's
+    409: Kind.SERVER,  # a lock that somebody else holds: the providers' own clients try again
+    424: Kind.SERVER,
 }
 _NAMES = {
     "AuthenticationError": Kind.AUTH,
@@ -40,32 +44,7 @@ _NAMES = {
     "UnsupportedParamsError": Kind.UNSUPPORTED,
 }
 """Of LiteLLM's exceptions, for what status and words leave open."""
-
-_CLIENT_SIDE: Sequence[tuple[tuple[int, ...], str, Kind]] = (
-    # Groq says 413 for a prompt that is more than a minute's tokens; Gemini calls its limit per minute a quota.
-    ((413, 429), r"rate_limit_exceeded|rate limit reached|(tokens|requests) per (min|minute|day)", Kind.RATE_LIMIT),
-    ((413, 429), r"please (retry|try again) in", Kind.RATE_LIMIT),
-    # A function called get_context_window is not a prompt that is too long.
-    ((400,), r"^\W*invalid (schema|mime type)|invalid_function_parameters", Kind.BAD_REQUEST),
-    ((400, 402, 403, 429), r"insufficient_quota|exceeded your current quota|billing[_ ]hard[_ ]limit", Kind.QUOTA),
-    ((400, 402, 403, 429), r"credit balance is too low|api usage limits", Kind.QUOTA),
-    ((400, 413, 422), r"context.{0,3}length|context.{0,3}window|maximum context", Kind.CONTEXT_WINDOW),
-    ((400, 413, 422), r"exceeds? the (available )?context", Kind.CONTEXT_WINDOW),
-    ((400, 413, 422), r"prompt is too long|input is too long|request_too_large", Kind.CONTEXT_WINDOW),
-    ((400, 403, 422), r"content[_ ]policy|content management policy", Kind.CONTENT_POLICY),
-    ((400, 403, 422), r"content_filter|content filtering", Kind.CONTENT_POLICY),
-    ((400,), r"api key (not valid|expired)|(incorrect|invalid) api key|locate credentials", Kind.AUTH),
-    ((400,), r"organization (has been disabled|must be verified)", Kind.PERMISSION),
-    ((400,), r"model .{0,80}does not exist|not a valid model|invalid model\b", Kind.NOT_FOUND),
-    ((400,), r"model identifier is invalid|llm provider not provided", Kind.NOT_FOUND),
-    ((400,), r"tool_use_failed|json_validate_failed|failed_generation", Kind.EMPTY_RESPONSE),
-    ((400, 422), r"does(n.{1,3}t| not) support|(is|are)(n.{1,3}t| not) supported", Kind.UNSUPPORTED),
-    ((400, 422), r"unsupported[ _](value|param|model)|does not have access to model", Kind.UNSUPPORTED),
-    ((400, 422), r"supports at most|maximum allowed number of output|may only be set to", Kind.UNSUPPORTED),
-    ((400, 422), r"decommissioned|(has been|is) deprecated|no longer available|not yet available", Kind.UNSUPPORTED),
-)
-"""What providers say under which statuses, in the order in which it is looked for; a status alone comes after. About
-this model, and not the request: another may well answer."""
+_BY_WORDS = ("ContextWindowExceededError", "ContentPolicyViolationError")
 
 _NO_KEY = re.compile(r"api_key client option must be set|missing credentials|missing .{0,30}api key", re.IGNORECASE)
 _NO_PACKAGE = re.compile(r"No module named '([\w.]+)'")
@@ -104,13 +83,16 @@ def _classified(error: BaseException, target: Target, secrets: Sequence[str]) ->
         needed = _PACKAGES.get(package[1].partition(".")[0], package[1])
         message = f"LiteLLM needs the package {needed!r} for it; run 'pip install {needed}'"
         return Failure(Kind.UNSUPPORTED, message, raised=raised)
+    refusal = taken_apart(_body(error), said)
     status = _status(error)
     if raised == "APIConnectionError" or ((status or 500) >= 500 and _NOT_JSON.search(said)):
         status = None  # LiteLLM makes one up where there was no answer, or one that it could not read
+    if refusal.enveloped and not any(map(_answered, _chain(error))):
+        status = refusal.status  # of an error in a stream, or in an answer of status 200
     retry_after = _retry_after(error, said)
-    kind = _kind(raised, status, f"{said} {_code(error)}")
+    kind = _kind(raised, status, refusal)
     refused = kind is Kind.CONNECTION and any(_REFUSED.search(str(link)) for link in _chain(error))
-    shortened = one_line(_shortened(said), secrets)
+    shortened = one_line(refusal.shown, secrets)
     provider = known(target.provider)
     if refused:
         message = provider.silent(address)
@@ -138,31 +120,30 @@ def _classified(error: BaseException, target: Target, secrets: Sequence[str]) ->
 def _refused(failure: Failure, error: BaseException, target: Target, secrets: Sequence[str]) -> Failure:
     """Of what LiteLLM itself could not send. That says nothing about the provider, and another one's form may do."""
     if failure.kind in (Kind.SERVER, Kind.BAD_REQUEST, Kind.UNSUPPORTED):
-        said = one_line(_shortened(_said(error)), secrets)
+        said = one_line(taken_apart(_body(error), _said(error)).shown, secrets)
         message = f"LiteLLM can make no request in {target.provider}'s form of it: {said}"
         failure = replace(failure, kind=Kind.UNSUPPORTED, message=message)
     return replace(failure, status=None, unsent=True)
 
 
-def _kind(raised: str, status: int | None, said: str) -> Kind:
+def _kind(raised: str, status: int | None, said: Refusal) -> Kind:
     if raised in ("Timeout", "APITimeoutError", "TimeoutError"):
         return Kind.SERVER if status == 504 else Kind.TIMEOUT
-    if _NO_KEY.search(said):
+    if _NO_KEY.search(said.words):
         return Kind.MISSING_KEY
-    if status is None or status >= 500:
-        if raised in ("ContextWindowExceededError", "ContentPolicyViolationError"):
-            return _NAMES[raised]
-        return Kind.CONNECTION if _DROPPED.search(said) else Kind.SERVER
-    if "overloaded_error" in said:
+    if "overloaded_error" in said.codes:
         return Kind.SERVER
-    plain = _shortened(said)
-    for statuses, pattern, kind in _CLIENT_SIDE:
-        # In the envelope are codes; out of it, the words begin at the beginning and nothing is escaped.
-        if status in statuses and any(re.search(pattern, text, re.IGNORECASE) for text in (said, plain)):
-            return kind
+    # Without a status it may be an error of this process, in words of its own; an envelope is the provider's.
+    if (status is not None or said.enveloped) and (kind := kind_of(status, said)) is not None:
+        return kind
+    if status is None or status >= 500:
+        if raised in _BY_WORDS:
+            return _NAMES[raised]
+        return Kind.CONNECTION if _DROPPED.search(said.words) else Kind.SERVER
     if status in _STATUS_KINDS:
         return _STATUS_KINDS[status]
-    return _NAMES.get(raised, Kind.BAD_REQUEST)
+    # LiteLLM looks for its words in the whole envelope, with what the user has written in it.
+    return Kind.BAD_REQUEST if said.enveloped and raised in _BY_WORDS else _NAMES.get(raised, Kind.BAD_REQUEST)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -179,47 +160,31 @@ def _said(error: BaseException) -> str:
     return message if isinstance(message, str) and message else str(error)
 
 
-def _code(error: BaseException) -> str:
-    """The provider's code, such as ``content_policy_violation``, which OpenAI's client keeps beside its words."""
-    for link in _chain(error):
-        body = getattr(link, "body", None)
-        inner = body.get("error", body) if isinstance(body, dict) else None
-        codes = getattr(link, "code", None), inner.get("code") if isinstance(inner, dict) else None
-        if (found := next((code for code in codes if isinstance(code, str)), None)) is not None:
-            return found
-    return ""
-
-
-_PREFIX = re.compile(r"^(litellm\.)?[A-Za-z_]*(Error|Exception|Timeout)( Error| Timeout)?\s*(:|-|$)\s*")
-_ADVICE = re.compile(r"\s*Handle with `litellm\.\w+`\.?|Error (receiving|parsing) chunk( from stream)?: ")
-
-
-def _shortened(said: str) -> str:
-    """What the provider said, without LiteLLM's names of classes and advice around it, and out of its JSON envelope."""
-    said = _ADVICE.sub("", said.partition("Traceback (most recent call last)")[0]).strip()
-    while (shorter := _PREFIX.sub("", said)) != said:
-        said = shorter
-    start = said.find("{")
-    if start < 0:
-        return said
-    try:
-        body, _ = json.JSONDecoder().raw_decode(said, start)
-    except (ValueError, RecursionError):
-        return said
-    error = body.get("error", body)
-    message = error.get("message") if isinstance(error, dict) else error
-    return message if isinstance(message, str) and message else said
+def _body(error: BaseException) -> Any:
+    """The body of the provider's answer, which OpenAI's client keeps beside its words."""
+    return next((body for link in _chain(error) if (body := getattr(link, "body", None))), None)
 
 
 def _status(error: BaseException) -> int | None:
     """The first real HTTP status in the chain. LiteLLM replaces some of the providers' own (an Anthropic 413 by
     400)."""
     chain = list(_chain(error))
-    if any(type(link) is Exception and getattr(link, "status_code", None) == 422 for link in chain):
-        return None  # LiteLLM's own, for an error in an answer of status 200 that has no code
+    if any(map(_unread, chain)):
+        return None
     said = [*(getattr(link, "response", None) for link in reversed(chain)), error]
     statuses = (getattr(each, "status_code", None) for each in said)
     return next((status for status in statuses if isinstance(status, int) and 400 <= status < 600), None)
+
+
+def _unread(link: BaseException) -> bool:
+    """LiteLLM's own, for an error in an answer of status 200 that has no code."""
+    return type(link) is Exception and getattr(link, "status_code", None) == 422
+
+
+def _answered(link: BaseException) -> bool:
+    """A client's, of an answer whose status is an error: not one that LiteLLM has made up."""
+    client = any(kind.__name__ in ("HTTPStatusError", "APIStatusError") for kind in type(link).__mro__)
+    return client and not type(link).__module__.startswith("litellm.exceptions")
 
 
 def _retry_after(error: BaseException, said: str) -> float | None:

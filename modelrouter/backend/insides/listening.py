@@ -13,6 +13,7 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from typing import Any
 
+from modelrouter.backend.refusals import taken_apart
 from modelrouter.backend.said import Said
 
 
@@ -122,31 +123,17 @@ def _check_nothing(_: Mapping[str, Any]) -> None:
     """What LiteLLM reads, or refuses."""
 
 
-_STATUSES = {
-    "invalid_request_error": 400,
-    "authentication_error": 401,
-    "billing_error": 402,
-    "permission_error": 403,
-    "not_found_error": 404,
-    "request_too_large": 413,
-    "rate_limit_error": 429,
-    "timeout_error": 504,
-    "overloaded_error": 529,
-}
-"""Of Anthropic's errors: https://docs.anthropic.com/en/api/errors. In a stream they come without one."""
-
-
 def _check_event(event: Mapping[str, Any]) -> None:
     error = event.get("error")
     if event.get("type") == "error" and isinstance(error, Mapping):
         from litellm.llms.anthropic.common_utils import AnthropicError
 
-        raise AnthropicError(status_code=_STATUSES.get(str(error.get("type")), 500), message=json.dumps(event))
+        raise AnthropicError(status_code=taken_apart(event, "").status or 500, message=json.dumps(event))
 
 
 def _check_line(line: Mapping[str, Any]) -> None:
     if error := line.get("error"):
-        raise ValueError(f"the server said: {error}")
+        raise ValueError(f"the server said: {json.dumps({'error': error})}")
     if not isinstance(line.get("message"), Mapping) and not line.get("done"):
         raise ValueError("a line of the stream has no message in it")
 
