@@ -30,11 +30,24 @@ _STATUS_KINDS = {
     403: Kind.PERMISSION,
     404: Kind.NOT_FOUND,
     408: Kind.TIMEOUT,
+    410: Kind.NOT_FOUND,
     413: Kind.CONTEXT_WINDOW,
+    419: Kind.AUTH,  # the session is over: Laravel's
+    420: Kind.RATE_LIMIT,  # "enhance your calm"
     429: Kind.RATE_LIMIT,
+    440: Kind.AUTH,  # the session is over: IIS's
     451: Kind.CONTENT_POLICY,  # StepFun's
+    # The trouble of the provider, or of a proxy before it: the same request may be answered the next time.
     409: Kind.SERVER,  # a lock that somebody else holds: the providers' own clients try again
+    421: Kind.SERVER,  # a connection to the wrong server: RFC 9110, 15.5.20
+    423: Kind.SERVER,
     424: Kind.SERVER,
+    425: Kind.SERVER,  # too early: RFC 8470
+    444: Kind.SERVER,  # nginx: closed without an answer
+    449: Kind.SERVER,  # "retry with": IIS's
+    460: Kind.SERVER,  # AWS's load balancer: the client went away
+    498: Kind.SERVER,  # Groq: no capacity in its flex tier
+    499: Kind.SERVER,  # nginx, and Google's CANCELLED: the client went away, which is not us
 }
 _NAMES = {
     "AuthenticationError": Kind.AUTH,

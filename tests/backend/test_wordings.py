@@ -978,6 +978,7 @@ STREAMED: list[tuple[Kind, str, Any]] = [
     (Kind.CONTENT_POLICY, "openrouter", passed_on(400, json.dumps(openai("Content Exists Risk")), "DeepSeek")),
     (Kind.QUOTA, "openai", openai("You exceeded your current quota", "insufficient_quota", "insufficient_quota")),
     (Kind.RATE_LIMIT, "openai", openai("slow down", 429)),
+    (Kind.SERVER, "openai", openai("The operation was cancelled.", 499)),
     (Kind.SERVER, "openai", openai("Overloaded", "503")),
     (Kind.SERVER, "openai", openai("The server had an error", None, "server_error")),
     (Kind.BAD_REQUEST, "openai", openai("messages are odd")),
@@ -986,6 +987,7 @@ STREAMED: list[tuple[Kind, str, Any]] = [
     (Kind.SERVER, "anthropic", anthropic("Overloaded", "overloaded_error")),
     (Kind.CONTEXT_WINDOW, "ollama", {"error": "the input length exceeds the context length"}),
     (Kind.SERVER, "ollama", {"error": "unexpected EOF"}),
+    (Kind.SERVER, "gemini", gemini(499, "CANCELLED", "The operation was cancelled.")),
     (
         Kind.CONTEXT_WINDOW,
         "gemini",
@@ -1019,3 +1021,28 @@ def test_an_error_in_a_stream_comes_to_its_kind(
         event = "event: error\n" if wire == "anthropic" else ""
         raw.says("".join(f"{event}data: {line}\n\n" for line in lines), content_type="text/event-stream")
     assert ask(wire, stream=True).kind is kind
+
+
+# Without words
+
+
+@pytest.mark.parametrize("wire", ["openai", "anthropic", "gemini", "ollama"])
+@pytest.mark.parametrize(
+    ("kind", "statuses"),
+    [
+        (Kind.SERVER, (409, 421, 423, 424, 425, 444, 449, 460, 498, 499, 520, 522, 524, 525, 526, 529, 530, 599)),
+        (Kind.AUTH, (401, 419, 440)),
+        (Kind.RATE_LIMIT, (420, 429)),
+        (Kind.NOT_FOUND, (404, 410)),
+        (Kind.CONTENT_POLICY, (451,)),
+        (Kind.BAD_REQUEST, (400, 405, 415, 418, 431)),
+    ],
+)
+def test_a_status_alone_comes_to_its_kind(
+    kind: Kind, statuses: tuple[int, ...], wire: str, ask: Ask, raw: RawServer
+) -> None:
+    for status in statuses:
+        for stream in (False, True):
+            raw.says({"error": "it is so"}, status)
+            failure = ask(wire, stream=stream)
+            assert (failure.kind, failure.status) == (kind, status)
