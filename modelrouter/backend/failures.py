@@ -15,13 +15,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from modelrouter.catalog.known_providers import known
+from modelrouter.catalog.known_providers import Provider, known
 from modelrouter.catalog.target import Target
 from modelrouter.completion import Kind
 from modelrouter.planning.exchange import Failure
 from modelrouter.redaction import one_line, shown_address
 
 from .refusals import Refusal, taken_apart
+from .unreached import Unreached, unreached, wants_password, wants_tls
 from .wordings import kind_of
 
 _STATUS_KINDS = {
@@ -69,7 +70,6 @@ _DROPPED = re.compile(
     r"remoteprotocolerror|broken pipe|getaddrinfo|payload is not completed|incompleteread",
     re.IGNORECASE,
 )
-_REFUSED = re.compile(r"refused|cannot connect|connect call failed|all connection attempts failed", re.IGNORECASE)
 _NOT_JSON = re.compile(
     r"expecting (value|property name|',' delimiter|':' delimiter)|unterminated string|extra data: line|json response|"
     r"invalid response from llm endpoint|is not json",
@@ -97,20 +97,21 @@ def _classified(error: BaseException, target: Target, secrets: Sequence[str]) ->
         message = f"LiteLLM needs the package {needed!r} for it; run 'pip install {needed}'"
         return Failure(Kind.UNSUPPORTED, message, raised=raised)
     refusal = taken_apart(_body(error), said)
+    chain = list(_chain(error))
+    answered = any(map(_answered, chain))
     status = _status(error)
     if raised == "APIConnectionError" or ((status or 500) >= 500 and _NOT_JSON.search(said)):
         status = None  # LiteLLM makes one up where there was no answer, or one that it could not read
-    if refusal.enveloped and not any(map(_answered, _chain(error))):
+    if refusal.enveloped and not answered:
         status = refusal.status  # of an error in a stream, or in an answer of status 200
-    retry_after = _retry_after(error, said)
-    kind = _kind(raised, status, refusal)
-    refused = kind is Kind.CONNECTION and any(_REFUSED.search(str(link)) for link in _chain(error))
-    shortened = one_line(refusal.shown, secrets)
     provider = known(target.provider)
-    if refused:
-        message = provider.silent(address)
-    elif kind is Kind.CONNECTION:
-        message = f"the connection to {address} was lost: {shortened}"
+    if (way := _way(chain, refusal, status, address, provider, answered=answered)) is not None:
+        return Failure(Kind.CONNECTION, one_line(way.message, secrets), raised=raised, lasting=way.lasting)
+    retry_after = _retry_after(error, said)
+    kind = _kind(raised, status, refusal, answered=answered)
+    shortened = one_line(refusal.shown, secrets)
+    if kind is Kind.CONNECTION:
+        message = f"the connection to {address} was lost: {one_line(_lost(chain), secrets)}"
     elif kind is Kind.NOT_FOUND and provider.pull is not None:
         message = f"model {target.label!r} is not pulled; run '{provider.pull} {target.label}'"
     elif status is None:
@@ -125,9 +126,30 @@ def _classified(error: BaseException, target: Target, secrets: Sequence[str]) ->
         status=None if kind is Kind.CONNECTION else status,
         retry_after=retry_after,
         raised=raised,
-        # A hosted provider's refused connection may pass; a local server that is not running will not start by itself.
-        lasting=refused and provider.start is not None,
     )
+
+
+def _way(
+    chain: Sequence[BaseException],
+    refusal: Refusal,
+    status: int | None,
+    address: str,
+    provider: Provider,
+    *,
+    answered: bool,
+) -> Unreached | None:
+    """What is wrong on the way to the provider."""
+    if not answered:
+        return unreached(chain, address, provider)
+    if status == 407:
+        return wants_password(address)
+    return wants_tls(refusal.shown, address) if status == 400 else None
+
+
+def _lost(chain: Sequence[BaseException]) -> str:
+    """What the system says of a connection that is gone, else the innermost of the clients."""
+    said = (getattr(link, "strerror", None) or str(link) for link in reversed(chain))
+    return next(filter(None, said), "")
 
 
 def _refused(failure: Failure, error: BaseException, target: Target, secrets: Sequence[str]) -> Failure:
@@ -139,7 +161,7 @@ def _refused(failure: Failure, error: BaseException, target: Target, secrets: Se
     return replace(failure, status=None, unsent=True)
 
 
-def _kind(raised: str, status: int | None, said: Refusal) -> Kind:
+def _kind(raised: str, status: int | None, said: Refusal, *, answered: bool) -> Kind:
     if raised in ("Timeout", "APITimeoutError", "TimeoutError"):
         return Kind.SERVER if status == 504 else Kind.TIMEOUT
     if _NO_KEY.search(said.words):
@@ -152,7 +174,7 @@ def _kind(raised: str, status: int | None, said: Refusal) -> Kind:
     if status is None or status >= 500:
         if raised in _BY_WORDS:
             return _NAMES[raised]
-        return Kind.CONNECTION if _DROPPED.search(said.words) else Kind.SERVER
+        return Kind.CONNECTION if not answered and _DROPPED.search(said.words) else Kind.SERVER
     if status in _STATUS_KINDS:
         return _STATUS_KINDS[status]
     # LiteLLM looks for its words in the whole envelope, with what the user has written in it.

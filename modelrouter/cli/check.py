@@ -16,6 +16,7 @@ from typing import Literal
 from modelrouter import environment
 from modelrouter.backend.current import current
 from modelrouter.backend.insides import way
+from modelrouter.backend.unreached import unreached
 from modelrouter.catalog import prices
 from modelrouter.catalog.catalog import Catalog
 from modelrouter.catalog.known_providers import Provider, known
@@ -141,8 +142,13 @@ def _tags(row: Provider, api_base: str) -> frozenset[str] | str:
     except urllib.error.HTTPError as error:
         with error:
             return f"what answers at {shown} is not {name}: status {error.code} to GET {row.tags}"
-    except OSError:
-        return row.silent(shown)
+    except OSError as error:
+        cause = getattr(error, "reason", None)
+        chain = [error, *([cause] if isinstance(cause, Exception) else [])]
+        if (found := unreached(chain, shown, row)) is not None:
+            return found.message
+        lost = not any(isinstance(link, TimeoutError) for link in chain)
+        return f"the connection to {shown} was lost: {cause or error}" if lost else row.silent(shown)
     except (HTTPException, KeyError, TypeError, ValueError):
         return f"what answers at {shown} is not {name}"
 

@@ -19,6 +19,7 @@ import httpx
 import pytest
 from conftest import CANARY, WriteCatalog
 from servers import Fault, Hang, Reply, ScriptedServer
+from servers.tls import Authority, closes, listening, talks_tls
 
 from modelrouter.cli.app import main
 from modelrouter.cli.screen import Screen
@@ -323,6 +324,17 @@ def test_check_finds_what_keeps_a_module_from_being_answered(
     assert report.code == 0  # one model is left
     assert {finding["level"] for finding in report.json["findings"]} == {"warning"}
     assert (report.json["modules"][0]["models"], report.json["modules"][0]["usable"]) == (4, 1)
+
+
+def test_check_names_what_is_wrong_on_the_way_to_a_server(cli: Cli, catalog: WriteCatalog, tmp_path: Path) -> None:
+    with listening(talks_tls(Authority(tmp_path).server())) as untrusted, listening(closes) as closing:
+        bases = (f"https://127.0.0.1:{untrusted}", f"http://127.0.0.1:{closing}", "http://no-such-host.invalid")
+        catalog({str(n): {"model": "ollama/llama2", "api_base": base} for n, base in enumerate(bases)})
+        said = cli("check").out
+    assert f"the certificate of {bases[0]} is not trusted: unable to get local issuer certificate" in said
+    assert f"the connection to {bases[1]} was lost" in said
+    assert f"the name in {bases[2]} is not known (" in said
+    assert "ollama serve" not in said
 
 
 @pytest.mark.heavy
