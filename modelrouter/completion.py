@@ -118,10 +118,13 @@ class Usage(Sums):
     cache_read_tokens: int = 0
     cache_write_tokens: int = 0
     reasoning_tokens: int = 0
+    cache_write_long_tokens: int = 0
+    """Of those written to the cache: to stay there for an hour (Anthropic) or twelve (OpenAI), at a price of their
+    own."""
 
     @property
     def counts(self) -> tuple[int, int, int, int, int]:
-        """All five, in this order."""
+        """Those above but the last, in this order."""
         return (
             self.input_tokens,
             self.output_tokens,

@@ -50,8 +50,8 @@ def bundled(rows: Mapping[str, Mapping[str, Any]], litellm_model: str) -> Price 
     """The price in LiteLLM's table, or None where it has none that holds for every chat with the model.
 
     The full string is looked up first, then the bare name where the row is the same provider's: ``gpt-4`` for
-    ``openai/gpt-4``. It is the price of text at the standard speed: batches, priority, images, sound, an hour's caching
-    and a tool's own fee (a web search) are not in it.
+    ``openai/gpt-4``. It is the price of text at the standard speed: batches, priority, images, sound and a tool's own
+    fee (a web search) are not in it.
     """
     if (found := row_of(rows, litellm_model)) is None:
         return None
@@ -81,12 +81,14 @@ def _same_provider(provider: str, of_row: str) -> bool:
 
 _CHAT = frozenset(("chat", "completion", "responses"))
 _FIELDS = {
-    "input": "input_cost_per_token",
-    "output": "output_cost_per_token",
-    "cache_read": "cache_read_input_token_cost",
-    "cache_write": "cache_creation_input_token_cost",
+    "input_cost_per_token": "input",
+    "output_cost_per_token": "output",
+    "cache_read_input_token_cost": "cache_read",
+    "cache_creation_input_token_cost": "cache_write",
+    "cache_creation_input_token_cost_above_1hr": "cache_write_long",
+    "cache_creation_input_token_cost_above_12hr": "cache_write_long",
 }
-_ABOVE = re.compile(rf"(?:{'|'.join(_FIELDS.values())})_above_(\d+)k_tokens")
+_ABOVE = re.compile(rf"(?:{'|'.join(_FIELDS)})_above_(\d+)k_tokens")
 _BESIDES_TOKENS = re.compile(r".*cost_per_(request|second)|citation_cost_per_token")
 _ALWAYS_SEARCHES = re.compile("search|sonar")
 """Models that search the web in each call, for a fee that exceeds that of the tokens."""
@@ -103,7 +105,7 @@ def _from_row(name: str, row: Mapping[str, Any]) -> Price | None:
         or any(price < 0 for price in base.values())
         or "tiered_pricing" in row  # more tiers than two
         or len(kilotokens) > 1
-        or row.get("output_cost_per_reasoning_token", row[_FIELDS["output"]]) != row[_FIELDS["output"]]
+        or row.get("output_cost_per_reasoning_token", row["output_cost_per_token"]) != row["output_cost_per_token"]
         or any(_BESIDES_TOKENS.fullmatch(field) for field in charges)
         or ("search_context_cost_per_query" in charges and _ALWAYS_SEARCHES.search(name))
         or (charges and not any(base.values()))  # tokens for nothing, and a picture or a song for a price
@@ -117,8 +119,8 @@ def _from_row(name: str, row: Mapping[str, Any]) -> Price | None:
 
 
 def _prices(row: Mapping[str, Any], suffix: str) -> dict[str, Decimal]:
-    found = {ours: row.get(theirs + suffix) for ours, theirs in _FIELDS.items()}
-    return {ours: _per_million(dollars) for ours, dollars in found.items() if dollars is not None}
+    found = {ours: row[theirs + suffix] for theirs, ours in _FIELDS.items() if row.get(theirs + suffix) is not None}
+    return {ours: _per_million(dollars) for ours, dollars in found.items()}
 
 
 def _per_million(dollars: float | str) -> Decimal:

@@ -97,7 +97,8 @@ def encode(reply: Reply, cost: Decimal | None, *, module: str, now: float) -> di
     return {
         "version": VERSION,
         "text": reply.text,
-        "usage": usage and list(usage.counts),
+        # A version that does not know of the last reads the others.
+        "usage": usage and [*usage.counts, *filter(None, [usage.cache_write_long_tokens])],
         "finish_reason": reply.finish_reason,
         "tool_calls": [[call.id, call.name, call.arguments] for call in reply.tool_calls],
         "other": reply.other,
@@ -118,7 +119,7 @@ def decode(value: Any, *, rebuild: Callable[[dict[str, Any]], Any]) -> Remembere
         case {
             "version": int(version),
             "text": str(text),
-            "usage": None | [int(), int(), int(), int(), int()] as usage,
+            "usage": None | [int(), int(), int(), int(), int()] | [int(), int(), int(), int(), int(), int()] as usage,
             "finish_reason": None | str() as finish_reason,
             "tool_calls": list(calls),
             "other": bool(other),

@@ -128,6 +128,9 @@ class _PriceEntry(_Entry):
     """US dollars per million tokens of the prompt that come from the provider's cache. Left out: as input."""
     cache_write: Money | None = None
     """US dollars per million tokens of the prompt that go into the provider's cache. Left out: as input."""
+    cache_write_long: Money | None = None
+    """The same of those that stay there for an hour (Anthropic) or twelve (OpenAI). Left out: twice input, where
+    cache_write is more than that, else as input."""
 
 
 class TierEntry(_PriceEntry):

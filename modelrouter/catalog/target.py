@@ -30,16 +30,18 @@ class PriceTier:
     output: Decimal
     cache_read: Decimal | None = None
     cache_write: Decimal | None = None
+    cache_write_long: Decimal | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Price:
-    """US dollars per million tokens. A cache price left out means: cached tokens cost what input costs."""
+    """US dollars per million tokens. For prices that are left out: `prices.rate`."""
 
     input: Decimal
     output: Decimal
     cache_read: Decimal | None = None
     cache_write: Decimal | None = None
+    cache_write_long: Decimal | None = None
     above: PriceTier | None = None
 
 

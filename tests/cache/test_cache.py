@@ -30,7 +30,7 @@ NOW = 1_800_000_000.0
 TARGET = Target("gpt", "openai/gpt-x", "openai")
 ELSEWHERE = replace(TARGET, api_base="http://gateway.test/v1", own_address=False)
 ASKED = Request(({"role": "user", "content": "hi"},), {"temperature": 0.7, "max_tokens": 500})
-REPLY = Reply("fine", Usage(10, 5, 4, 3, 2), "stop", (ToolCall("c1", "look_up", '{"a": 1}'),))
+REPLY = Reply("fine", Usage(10, 5, 4, 3, 2, 1), "stop", (ToolCall("c1", "look_up", '{"a": 1}'),))
 
 
 class Verdict(BaseModel):

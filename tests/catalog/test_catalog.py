@@ -16,6 +16,7 @@ from modelrouter.catalog import schema as _schema
 from modelrouter.catalog.binding import load as load_catalog
 from modelrouter.catalog.catalog import Catalog
 from modelrouter.catalog.overrides import Environment, Overrides
+from modelrouter.catalog.prices import rate
 from modelrouter.catalog.target import Price, PriceTier
 from modelrouter.errors import InvalidCatalog, InvalidRequest, UnknownModel, UnknownModule
 
@@ -414,6 +415,9 @@ def test_the_shipped_prices_and_limits_are_those_of_litellms_list(shipped: Catal
             assert entry.output == per_million(f"output_cost_per_token{ending}"), name
             assert entry.cache_read == per_million(f"cache_read_input_token_cost{ending}"), name
             assert entry.cache_write == per_million(f"cache_creation_input_token_cost{ending}"), name
+            long = "cache_creation_input_token_cost_above_"
+            theirs = per_million(f"{long}1hr{ending}") or per_million(f"{long}12hr{ending}")
+            assert rate(entry, "cache_write_long") == theirs or theirs is None, name
         assert bool(tiers) == any(key.startswith("input_cost_per_token_above") for key in row), name
         assert target.context_window == row["max_input_tokens"], name
         assert target.retired == row.get("deprecation_date"), name

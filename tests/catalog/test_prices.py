@@ -55,7 +55,17 @@ def rows() -> Rows:
         pytest.param(GPT_4, Usage(1, 0), "0.00003", id="one token"),
         pytest.param(GPT_4, Usage(), "0", id="no tokens"),
         pytest.param(SONNET, Usage(1000, 100, 600, 300), "0.003105", id="cached tokens are part of the input"),
-        pytest.param(GPT_4, Usage(1000, 0, 600, 300), "0.03", id="cached at the price of input"),
+        pytest.param(GPT_4, Usage(1000, 0, 600, 300, 0, 200), "0.03", id="cached at the price of input"),
+        pytest.param(SONNET, Usage(1005, 6, 0, 1000, 0, 1000), "0.006105", id="written for an hour: twice the input"),
+        pytest.param(SONNET, Usage(1000, 0, 0, 1000, 0, 400), "0.00465", id="some for an hour, some for minutes"),
+        pytest.param(SONNET, Usage(1000, 0, 0, 10, 0, 1000), "0.00303", id="no more for an hour than written"),
+        pytest.param(SONNET, Usage(200_001, 0, 0, 200_001, 0, 200_001), "2.400012", id="for an hour, above the size"),
+        pytest.param(
+            Price(D(2), D(0), cache_write=D("2.5"), cache_write_long=D(5)),
+            Usage(1000, 0, 0, 1000, 0, 1000),
+            "0.005",
+            id="OpenAI's twelve hours: as the catalog says",
+        ),
         pytest.param(GPT_4, Usage(10, 100, reasoning_tokens=90), "0.0063", id="reasoning is part of the output"),
         pytest.param(SONNET, Usage(200_000, 1000), "0.615", id="up to the second tier"),
         pytest.param(SONNET, Usage(200_001, 1000), "1.222506", id="above it: the whole request"),
@@ -84,24 +94,37 @@ tokens = st.integers(0, 10**9)
 prices = st.decimals(0, 10_000, places=9)
 
 
-@given(*[tokens] * 4, prices, prices, prices, prices)
+@given(*[tokens] * 5, *[prices] * 5)
 def test_cost_is_exact_whatever_precision_the_application_works_with(
-    plain: int, read: int, write: int, output: int, i: Decimal, o: Decimal, r: Decimal, w: Decimal
+    plain: int,
+    read: int,
+    write: int,
+    long: int,
+    output: int,
+    i: Decimal,
+    o: Decimal,
+    r: Decimal,
+    w: Decimal,
+    w_long: Decimal,
 ) -> None:
     with decimal.localcontext(prec=3):
-        paid = cost(Usage(plain + read + write, output, read, write), Price(i, o, r, w))
-    billionths = [int(price.scaleb(9)) for price in (i, o, r, w)]
+        paid = cost(
+            Usage(plain + read + write + long, output, read, write + long, cache_write_long_tokens=long),
+            Price(i, o, r, w, w_long),
+        )
+    billionths = [int(price.scaleb(9)) for price in (i, o, r, w, w_long)]
     assert paid is not None
     # In whole numbers of 10**-15 dollars, so that the test has no rounding of its own.
     assert int(paid.scaleb(15, decimal.Context(prec=60))) == sum(
-        count * price for count, price in zip((plain, output, read, write), billionths, strict=True)
+        count * price for count, price in zip((plain, output, read, write, long), billionths, strict=True)
     )
 
 
 @given(st.integers(0, 400_000), st.integers(0, 4000), st.floats(0, 1), st.floats(0, 1))
 def test_no_call_costs_more_than_most(input_tokens: int, output_tokens: int, read: float, write: float) -> None:
     cached = int(input_tokens * read)
-    usage = Usage(input_tokens, output_tokens, cached, int((input_tokens - cached) * write))
+    written = int((input_tokens - cached) * write)
+    usage = Usage(input_tokens, output_tokens, cached, written, cache_write_long_tokens=int(written * read))
     for price in (GPT_4, SONNET, FREE):
         paid = cost(usage, price)
         assert paid is not None
@@ -110,8 +133,8 @@ def test_no_call_costs_more_than_most(input_tokens: int, output_tokens: int, rea
 
 def test_most() -> None:
     assert most(GPT_4, 8000, 500) == D("0.27")
-    assert most(SONNET, 200_000, 0) == D("0.75")  # all of it written to the cache
-    assert most(SONNET, 200_001, 0) == D("1.5000075")
+    assert most(SONNET, 200_000, 0) == D("1.2")  # all of it written to the cache, for an hour
+    assert most(SONNET, 200_001, 0) == D("2.400012")
     cheaper_above = Price(D(10), D(0), above=PriceTier(1000, D(1), D(0)))
     assert most(cheaper_above, 2000, 0) == D("0.01")  # a prompt of 1000
 
@@ -150,7 +173,7 @@ def row(**fields: Any) -> dict[str, Any]:
     [
         ("openai/gpt-4", Price(D(30), D(60))),
         ("gpt-4", Price(D(30), D(60))),
-        ("anthropic/claude-sonnet-5-5", Price(D(2), D(10), D("0.1"), D("2.5"))),
+        ("anthropic/claude-sonnet-5-5", Price(D(2), D(10), D("0.1"), D("2.5"), D(4))),
         ("groq/gpt-4", None),  # the bare name is there, as another provider's
         ("openrouter/openai/gpt-4", None),
         ("ollama_chat/llama2", None),
@@ -200,7 +223,7 @@ def test_second_tiers_of_any_size_and_digits_as_printed() -> None:
         "m",
     )
     assert read == Price(
-        D(1), D(2), cache_read=D("15.000020000000002"), above=PriceTier(272_000, D(3), D(2), cache_read=D("0.2"))
+        D(1), D(2), cache_read=D("15.000020000000002"), above=PriceTier(272_000, D(3), D(2), D("0.2"), None, D(9))
     )
     thirty = bundled({"m": row(input_cost_per_token=3e-05)}, "m")
     assert thirty is not None

@@ -77,6 +77,8 @@ class Reply:
     cache_read_tokens: int = 0
     """OpenAI and Anthropic."""
     cache_write_tokens: int = 0
+    cache_write_long_tokens: int = 0
+    """Of those: for an hour, Anthropic says."""
     """OpenAI and Anthropic."""
     reasoning_tokens: int = 0
     """OpenAI and Anthropic."""

@@ -132,6 +132,11 @@ class OpenAI(Wire):
             "prompt_tokens_details": {
                 "cached_tokens": reply.cache_read_tokens,
                 "cache_write_tokens": reply.cache_write_tokens,
+                **(
+                    {"cache_write_tokens_details": {"ttl_12h_tokens": reply.cache_write_long_tokens}}
+                    if reply.cache_write_long_tokens
+                    else {}
+                ),
             },
             "completion_tokens_details": {"reasoning_tokens": reply.reasoning_tokens},
         }
@@ -232,6 +237,10 @@ class Anthropic(Wire):
             "input_tokens": fresh,
             "cache_creation_input_tokens": reply.cache_write_tokens,
             "cache_read_input_tokens": reply.cache_read_tokens,
+            "cache_creation": {
+                "ephemeral_5m_input_tokens": reply.cache_write_tokens - reply.cache_write_long_tokens,
+                "ephemeral_1h_input_tokens": reply.cache_write_long_tokens,
+            },
             "output_tokens": reply.output_tokens,
             "output_tokens_details": {"thinking_tokens": reply.reasoning_tokens},
         }
