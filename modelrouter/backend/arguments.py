@@ -27,6 +27,8 @@ def arguments_of(
 ) -> dict[str, Any]:
     """What asks `target` for this, once. LiteLLM has to be loaded."""
     provider = of_string(target.litellm_model)
+    if provider.on_this_machine:
+        _register(target.litellm_model, provider.string)
     # Copies, because LiteLLM rewrites messages, tools and metadata in place for some providers; the next model, and the
     # caller, need them as they were.
     arguments: dict[str, Any] = {
@@ -65,8 +67,6 @@ def arguments_of(
     if "tools" in arguments:
         # 1.106.2 imports the optional package mcp for any call with tools, unless told not to.
         arguments["_skip_mcp_handler"] = True
-    if provider.on_this_machine:
-        _register(target.litellm_model, provider.string)
     if stream:
         arguments |= {"stream": True, "stream_options": {"include_usage": True}}
     return arguments
@@ -74,15 +74,15 @@ def arguments_of(
 
 @functools.cache
 def _register(litellm_model: str, litellm_provider: str) -> None:
-    # For a model that is not in its map LiteLLM asks Ollama twice more (/api/show) with every call.
+    """Put a model of one's own server into LiteLLM's map, or it asks for it at Ollama's usual address, whatever the
+    catalog says. `litellm.register_model` would ask, too."""
     import litellm
 
-    if litellm_model not in litellm.model_cost:
-        row = {
-            "litellm_provider": litellm_provider,
-            "mode": "chat",
-            "input_cost_per_token": 0.0,
-            "output_cost_per_token": 0.0,
-            "supports_function_calling": True,
-        }
-        litellm.register_model({litellm_model: row})
+    row = {
+        "litellm_provider": litellm_provider,
+        "mode": "chat",
+        "input_cost_per_token": 0.0,
+        "output_cost_per_token": 0.0,
+        "supports_function_calling": True,
+    }
+    litellm.model_cost.setdefault(litellm_model, row)

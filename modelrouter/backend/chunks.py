@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Protocol
 
+from .insides import connections
 from .said import Said
 
 _NO_END = "Stream ended before a finish_reason"
@@ -28,7 +29,8 @@ class Chunks(Protocol):
 
 
 class Wrapped:
-    """The chunks of LiteLLM's wrapper, which puts its own estimate of the tokens at the end of a stream without."""
+    """The chunks of LiteLLM's wrapper, which puts its own estimate of the tokens at the end of a stream without, and
+    works out what it cost."""
 
     def __init__(self, wrapper: Any, said: Said) -> None:
         self._wrapper = wrapper
@@ -37,7 +39,8 @@ class Wrapped:
 
     async def next(self) -> Any:
         try:
-            self._kept.append(chunk := await anext(self._wrapper))
+            with connections.watch():
+                self._kept.append(chunk := await anext(self._wrapper))
         except Exception as error:
             if _NO_END in str(error):  # which we say in our words
                 raise StopAsyncIteration from None
@@ -63,4 +66,5 @@ class Wrapped:
     def whole(self) -> Any:
         import litellm
 
-        return litellm.stream_chunk_builder(self._kept)
+        with connections.watch():
+            return litellm.stream_chunk_builder(self._kept)

@@ -109,16 +109,16 @@ class LiteLLM:
                 return Failure(Kind.NOT_FOUND, str(error))
             key, string = server.api_key, f"openai/{server.model}"
             target = replace(target, litellm_model=string, api_base=server.api_base, own_address=False)
-        watch = connections.watch()
-        try:
-            left = max(0.0, within - (time.monotonic() - began))
-            async with asyncio.timeout(left):
-                answer, said, quick = await self._call(target, request, key, left, stream=stream)
-            return made(target, answer, said, quick, functools.partial(_failure, target=target, key=key))
-        except TimeoutError:
-            return Failure.timeout(within)
-        except Exception as error:  # noqa: BLE001 - providers' clients raise whatever they like; all of it is a failure
-            return _failure(error, target, key, unsent=watch.unsent)
+        with connections.watch() as watch:
+            try:
+                left = max(0.0, within - (time.monotonic() - began))
+                async with asyncio.timeout(left):
+                    answer, said, quick = await self._call(target, request, key, left, stream=stream)
+                return made(target, answer, said, quick, functools.partial(_failure, target=target, key=key))
+            except TimeoutError:
+                return Failure.timeout(within)
+            except Exception as error:  # noqa: BLE001 - providers' clients raise whatever they like; all are failures
+                return _failure(error, target, key, unsent=watch.unsent)
 
     async def _call(
         self, target: Target, request: Request, key: SecretStr | None, within: float, *, stream: bool

@@ -13,7 +13,7 @@ from typing import Any
 from modelrouter import environment
 from modelrouter.process.forks import held_lock
 
-from .insides import way
+from .insides import lookups, way
 
 _BEFORE_IMPORT = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
@@ -53,6 +53,7 @@ def load() -> None:
                 logging.getLogger(noisy).setLevel(logging.ERROR)
         # As shipped: what is registered later is about deployments, and not LiteLLM's knowledge of models.
         _rows = {name: dict(row) for name, row in litellm.model_cost.items()}
+        lookups.leave_out()
         way.choose()
         _loaded = True
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
@@ -35,11 +35,20 @@ class Watch:
 _watch: ContextVar[Watch] = ContextVar("modelrouter_watch")
 
 
-def watch() -> Watch:
-    """Watch the request that is sent in this context."""
-    watched = Watch()
-    _watch.set(watched)
-    return watched
+@contextlib.contextmanager
+def watch() -> Iterator[Watch]:
+    """Watch the request that is sent in the block."""
+    token = _watch.set(watched := Watch())
+    try:
+        yield watched
+    finally:
+        with contextlib.suppress(ValueError):  # a coroutine that is closed in another context than it ran in
+            _watch.reset(token)
+
+
+def watched() -> bool:
+    """Whether this is part of a call of ours, and not of other code's to LiteLLM."""
+    return _watch.get(None) is not None
 
 
 async def _note(_: Any) -> None:

@@ -6,6 +6,7 @@ import inspect
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from importlib.metadata import version
+from itertools import chain
 from typing import Any
 
 from modelrouter import environment
@@ -13,7 +14,7 @@ from modelrouter.backend.chunks import Chunks, Wrapped
 from modelrouter.backend.said import Said
 from modelrouter.catalog.known_providers import of_string
 
-from . import below, connections, listening, quiet
+from . import below, connections, listening, lookups, quiet
 
 logger = logging.getLogger("modelrouter")
 
@@ -56,6 +57,7 @@ def probe() -> None:
     below.kinds()
     listening.probe()
     connections.probe()
+    lookups.probe()
 
 
 def _give_up(error: Exception) -> None:
@@ -82,10 +84,17 @@ async def completion(arguments: Mapping[str, Any]) -> tuple[Callable[..., Awaita
                 return litellm.acompletion, extra | client
             string = arguments["model"]
             logging_object = quiet.logging_object(string, stream="stream" in arguments)
-            return quiet.bare(direct=of_string(string).proven), {**client, "litellm_logging_obj": logging_object}
+            return quiet.bare(direct=_is_ready(arguments)), {**client, "litellm_logging_obj": logging_object}
         except (AttributeError, ImportError, TypeError) as error:
             _give_up(error)
     return litellm.acompletion, extra
+
+
+def _is_ready(arguments: Mapping[str, Any]) -> bool:
+    """Whether LiteLLM makes the request ready without waiting for anything: files by their address it fetches."""
+    contents = (message.get("content") for message in arguments["messages"])
+    parts = chain.from_iterable(content for content in contents if isinstance(content, list))
+    return of_string(arguments["model"]).proven and not any(part.get("type") == "file" for part in parts)
 
 
 def chunks(wrapper: Any, litellm_model: str, said: Said, *, quick: bool) -> Chunks:

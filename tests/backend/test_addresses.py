@@ -1,0 +1,127 @@
+"""Who is asked: the address in the catalog, and nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from conftest import WriteCatalog
+from servers import ScriptedServer
+from servers.raw import RawServer
+
+from modelrouter import AllModelsFailed, Router
+from modelrouter.backend.insides import way
+
+pytestmark = [pytest.mark.heavy, pytest.mark.usefixtures("quick_backoff", "litellms_litter")]
+
+_asked: list[tuple[str, int, int]] = []
+"""Host, port and thread of every connection and every look-up of an address."""
+_listening = False
+
+
+def _note(event: str, arguments: tuple[Any, ...]) -> None:
+    if _listening and event in ("socket.connect", "socket.getaddrinfo"):
+        host, port, *_ = arguments[1] if event == "socket.connect" else arguments
+        _asked.append((str(host), int(port or 0), threading.get_ident()))
+
+
+sys.addaudithook(_note)
+
+
+@pytest.fixture
+def asked() -> Iterator[list[tuple[str, int, int]]]:
+    global _listening
+    _asked.clear()
+    _listening = True
+    yield _asked
+    _listening = False
+
+
+@pytest.fixture(scope="module")
+def raw() -> Iterator[RawServer]:
+    with RawServer() as server:
+        yield server
+
+
+@pytest.fixture(params=["quick", "plain"])
+def either_way(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, server: ScriptedServer
+) -> Iterator[str]:
+    if request.param == "plain":
+        monkeypatch.setenv("MODELROUTER_LITELLM", "plain")
+    way.choose()
+    yield request.param
+    monkeypatch.delenv("MODELROUTER_LITELLM", raising=False)
+    way.choose()
+
+
+def every_way(router: Router, **asked: Any) -> Iterator[str]:
+    """The text of a whole answer and of a stream, synchronous and asynchronous."""
+    yield router.complete(**asked).text
+    yield asyncio.run(router.acomplete(**asked)).text
+    with router.stream(**asked) as pieces:
+        yield "".join(pieces)
+    assert pieces.answer.response is not None
+
+    async def streamed() -> str:
+        async with router.astream(**asked) as pieces:
+            return "".join([piece async for piece in pieces])
+
+    yield asyncio.run(streamed())
+
+
+@pytest.mark.parametrize("provider", ["ollama", "ollama_chat", "huggingface", "lemonade", "hosted_vllm", "lm_studio"])
+def test_nobody_but_the_address_in_the_catalog_is_asked(
+    provider: str,
+    either_way: str,
+    router: Router,
+    catalog: WriteCatalog,
+    server: ScriptedServer,
+    raw: RawServer,
+    asked: list[tuple[str, int, int]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # LiteLLM asks how large the model is: Ollama's usual address, this machine's port 8000, the hub.
+    for name in ("OLLAMA_API_BASE", "OLLAMA_HOST", "LEMONADE_API_BASE", "HF_ENDPOINT"):
+        monkeypatch.setenv(name, raw.base)
+    raw.says({})
+    model = f"of-{provider}-{either_way}"  # of which LiteLLM has not heard
+    server.ollama_models[model] = {}
+    base = server.ollama_base if "ollama" in provider else server.openai_base
+    catalog({"a": {"model": f"{provider}/{model}", "api_base": base, "price": "free"}}, retries=0, cache=False)
+    tool = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
+    assert list(every_way(router, prompt="hi", tools=[tool])) == ["ok"] * 4
+    assert {port for _, port, _ in asked} == {server.port}
+    assert {request.path for request in server.ledger} <= {"/api/chat", "/v1/chat/completions"}
+    assert raw.bodies == []
+
+
+def test_other_code_may_ask_as_before(server: ScriptedServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    import litellm
+
+    monkeypatch.setenv("OLLAMA_API_BASE", server.ollama_base)
+    server.ollama_models["of-others"] = {"model_info": {"x.context_length": 77}}
+    assert litellm.get_model_info("ollama/of-others")["max_input_tokens"] == 77
+
+
+@pytest.mark.parametrize("wire", ["openai", "anthropic"])
+@pytest.mark.parametrize("field", ["file_id", "file_data"])
+def test_a_file_that_litellm_has_to_fetch_does_not_hold_up_the_loop(
+    wire: str,
+    field: str,
+    router: Router,
+    catalog: WriteCatalog,
+    server: ScriptedServer,
+    keys: str,
+    asked: list[tuple[str, int, int]],
+) -> None:
+    catalog({"a": getattr(server, wire)("a")}, retries=0)
+    part = {"type": "file", "file": {field: "https://127.0.0.1:1/x.pdf"}}
+    with contextlib.suppress(AllModelsFailed):
+        asyncio.run(router.acomplete(messages=[{"role": "user", "content": [part]}]))
+    assert threading.get_ident() not in {thread for _, port, thread in asked if port == 1}
