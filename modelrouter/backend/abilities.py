@@ -25,7 +25,7 @@ def lacks(target: Target, request: Request) -> str | None:
     request = _required(request)
     if (why := denied(target, request)) is not None or not loaded():
         return why
-    known = row(target) if target.own_address else {}
+    known = row(target)
     for need in needs(request):
         if need not in target.supports and need in _COLUMNS and known.get(_COLUMNS[need]) is False:
             return f"it takes no {need}"
@@ -35,7 +35,7 @@ def lacks(target: Target, request: Request) -> str | None:
         return "it takes no response_format without a schema"
     if "picture_by_address" not in sent and any(url.startswith("http") for url in _images(request)):
         return "it takes no images by their address; pass them as data: URLs"
-    passes = taken(target.litellm_model)
+    passes = taken(target)
     if passes is None:
         return None
     if "tool_choice" not in sent and request.params.get("tool_choice") not in (None, "auto"):
@@ -50,10 +50,11 @@ def lacks(target: Target, request: Request) -> str | None:
 
 
 def takes(target: Target, name: str, value: Any) -> bool:
-    """Whether the model is known to take a parameter that nobody has asked for but DSPy by itself. Of a provider of
-    which LiteLLM says nothing it is known by the catalog alone."""
+    """Whether the model is known to take a parameter that nobody has asked for but DSPy by itself. It is left out on a
+    mere suspicion: of a provider of which LiteLLM says nothing, and of a model of a name that does not take it."""
     said = target.supports.get({"reasoning_effort": "reasoning"}.get(name, name))
-    return bool(said or taken(target.litellm_model)) and lacks(target, Request((), {name: value})) is None
+    known = said or name in (passed(target.litellm_model) or ())
+    return bool(known) and lacks(target, Request((), {name: value})) is None
 
 
 def denied(target: Target, request: Request) -> str | None:
@@ -68,14 +69,23 @@ def needs(request: Request) -> tuple[str, ...]:
     return (*asked, "images") if any(_images(request)) else tuple(asked)
 
 
+def taken(target: Target) -> frozenset[str] | None:
+    """The OpenAI parameters that LiteLLM can pass to this model, or None when it does not say. It goes by the name,
+    which says nothing of a model at another address: that takes what one of an unknown name does, too."""
+    by_name = passed(target.litellm_model)
+    if target.own_address or by_name is None:
+        return by_name
+    return by_name | (passed(f"{target.litellm_model.partition('/')[0]}/unknown") or frozenset())
+
+
 @functools.lru_cache(maxsize=4096)
-def taken(litellm_model: str) -> frozenset[str] | None:
-    """The OpenAI parameters that LiteLLM can pass to this model, or None when it does not say."""
+def passed(litellm_model: str) -> frozenset[str] | None:
+    """The OpenAI parameters that LiteLLM passes to a model of this name, or None when it does not say."""
     import litellm
 
     provider, _, bare = litellm_model.partition("/")
-    passed = litellm.get_supported_openai_params(model=bare, custom_llm_provider=provider)
-    return frozenset(passed) if passed is not None else None
+    names = litellm.get_supported_openai_params(model=bare, custom_llm_provider=provider)
+    return frozenset(names) if names is not None else None
 
 
 @functools.cache

@@ -16,7 +16,7 @@ from modelrouter.parameters import having
 from modelrouter.planning.exchange import Request
 from modelrouter.redaction import without_password
 
-from .abilities import needs, taken, takes
+from .abilities import needs, passed, taken, takes
 
 OWN_CALLS = "modelrouter-"
 """What the ids of our own calls begin with, where LiteLLM tells its callbacks of them."""
@@ -34,6 +34,7 @@ def arguments_of(
     arguments: dict[str, Any] = {
         name: value if isinstance(value, type) else copy.deepcopy(value) for name, value in request.params.items()
     }
+    by_name = passed(target.litellm_model)
     for name in request.optional:
         if not takes(target, name, request.params[name]):
             del arguments[name]
@@ -60,9 +61,10 @@ def arguments_of(
     if provider.most_tokens is not None and not arguments.keys() & having("limit"):
         # Where one is set for the reasoning alone, LiteLLM adds to it.
         arguments["max_tokens"] = provider.most_tokens
-    passed = taken(target.litellm_model) or ()
-    # What LiteLLM says that the model takes it puts into the provider's form; the rest goes as it is.
-    if forced := [name for name in needs(request) if target.supports.get(name) and name in arguments.keys() - passed]:
+    able = (taken(target) or frozenset()) - having("droppable")
+    able |= {name for name in needs(request) if target.supports.get(name)}
+    # What LiteLLM says that a model of this name takes it puts into the provider's form; the rest goes as it is.
+    if forced := sorted(able & arguments.keys() - (by_name or frozenset())):
         arguments["allowed_openai_params"] = [*arguments.get("allowed_openai_params", ()), *forced]
     if "tools" in arguments:
         # 1.106.2 imports the optional package mcp for any call with tools, unless told not to.

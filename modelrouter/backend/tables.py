@@ -1,7 +1,7 @@
-"""What LiteLLM's table of models says: prices, and the size of a prompt.
+"""What LiteLLM's table of models says: prices, abilities, and the size of a prompt.
 
 The table holds for a provider's own address alone: it cannot know what an OpenAI-compatible server elsewhere asks for a
-model of the same name.
+model of the same name, nor what that can do.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ def context_window(target: Target) -> int | None:
 
 
 def row(target: Target) -> Mapping[str, Any]:
-    """What the table has about a model; empty, too, until LiteLLM is loaded."""
+    """What the table has about a model at its provider's own address; empty, too, until LiteLLM is loaded."""
+    if not target.own_address:
+        return {}
     found = row_of(rows(), target.litellm_model)
     return found[1] if found is not None else {}
 

@@ -95,6 +95,7 @@ _ROWS = (
     Provider(
         name="gemini",
         default_model="gemini-3.8-flash",
+        host="generativelanguage.googleapis.com",
         key_envs=("GEMINI_API_KEY", "GOOGLE_API_KEY"),
         moved_by=("GEMINI_API_BASE",),
         wants_key=True,
@@ -119,12 +120,20 @@ _ROWS = (
         on_this_machine=True,
         abilities={"response_format": True},  # llama.cpp holds any model to a schema
     ),
-    Provider(name="databricks", reads_parts=True),
+    Provider(name="azure_ai", client="handler"),
+    Provider(name="databricks", reads_parts=True, client="handler"),
+    Provider(name="hosted_vllm", client="handler"),
     *(
-        Provider(name=name, client="handler")
-        for name in """
-        azure_ai databricks deepseek fireworks_ai groq hosted_vllm mistral openrouter together_ai xai
-        """.split()
+        Provider(name=name, host=host, moved_by=(variable,), client="handler")
+        for name, host, variable in (
+            ("deepseek", "api.deepseek.com", "DEEPSEEK_API_BASE"),
+            ("fireworks_ai", "api.fireworks.ai", "FIREWORKS_API_BASE"),
+            ("groq", "api.groq.com", "GROQ_API_BASE"),
+            ("mistral", "api.mistral.ai", "MISTRAL_AZURE_API_BASE"),
+            ("openrouter", "openrouter.ai", "OPENROUTER_API_BASE"),
+            ("together_ai", "api.together.ai", "TOGETHER_AI_API_BASE"),
+            ("xai", "api.x.ai", "XAI_API_BASE"),
+        )
     ),
 )
 

@@ -154,11 +154,13 @@ Price = Annotated[
 
 
 class SupportsEntry(_Entry):
-    """What a model can do, where LiteLLM's tables are wrong about it."""
+    """What a model can do, where LiteLLM's tables are wrong about it, or do not hold."""
 
     tools: bool | None = None
     response_format: bool | None = None
     images: bool | None = None
+    reasoning: bool | None = None
+    """For DSPy programs, which ask before they ask for it."""
 
 
 class ModelEntry(_Entry):

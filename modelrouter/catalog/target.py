@@ -78,7 +78,7 @@ class Target:
     successor: str | None = None
     """A catalog name to move to."""
     supports: Mapping[str, bool] = field(default_factory=nothing)
-    """What it can do where LiteLLM's tables are wrong: ``tools``, ``response_format``, ``images``."""
+    """What it can do where LiteLLM's tables are wrong: ``tools``, ``response_format``, ``images``, ``reasoning``."""
 
     @property
     def label(self) -> str:

@@ -68,8 +68,9 @@ def get_lm(
         **overrides: LiteLLM's other parameters, and DSPy's own ``rollout_id`` and ``callbacks``.
 
     What DSPy asks of a model's abilities (native tools, JSON schemas, reasoning) is answered for the first of the
-    chain, by the catalog's ``supports``, else by LiteLLM's tables; a model in neither counts as unable. JSON mode goes
-    by what LiteLLM says that the provider takes, and a provider of which it says nothing counts as unable, too.
+    chain, by the catalog's ``supports``, else by LiteLLM's tables; a model in neither, or at another address than its
+    provider's own, counts as unable. JSON mode goes by what LiteLLM says that the provider takes, and a provider of
+    which it says nothing counts as unable, too.
 
     Raises:
         UnknownModule, UnknownModel: neither is in the catalog.

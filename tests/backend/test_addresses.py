@@ -1,4 +1,4 @@
-"""Who is asked: the address in the catalog, and nobody else."""
+"""Who is asked: the address in the catalog, and nobody else; and what is known of a model there."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ from typing import Any
 
 import pytest
 from conftest import WriteCatalog
-from servers import ScriptedServer
+from servers import Known, ScriptedServer
 from servers.raw import RawServer
 
 from modelrouter import AllModelsFailed, Router
+from modelrouter.backend.current import LITELLM
 from modelrouter.backend.insides import way
+from modelrouter.backend.loading import rows
+from modelrouter.catalog.target import Target
+from modelrouter.planning.exchange import Request
 
 pytestmark = [pytest.mark.heavy, pytest.mark.usefixtures("quick_backoff", "litellms_litter")]
 
@@ -125,3 +129,59 @@ def test_a_file_that_litellm_has_to_fetch_does_not_hold_up_the_loop(
     with contextlib.suppress(AllModelsFailed):
         asyncio.run(router.acomplete(messages=[{"role": "user", "content": [part]}]))
     assert threading.get_ident() not in {thread for _, port, thread in asked if port == 1}
+
+
+@pytest.mark.parametrize(
+    ("string", "wire", "moved"),
+    [
+        ("openai/gpt-4o", "openai", "model"),
+        ("openai/gpt-4o", "openai", "provider"),
+        ("openai/gpt-4o", "openai", "OPENAI_BASE_URL"),
+        ("anthropic/claude-sonnet-4-5", "anthropic", "model"),
+        ("anthropic/claude-sonnet-4-5", "anthropic", "ANTHROPIC_API_BASE"),
+        ("mistral/mistral-large-latest", "openai", "MISTRAL_AZURE_API_BASE"),
+        ("deepseek/deepseek-chat", "openai", "DEEPSEEK_API_BASE"),
+        ("xai/grok-4", "openai", "XAI_API_BASE"),
+    ],
+)
+def test_a_servers_window_is_not_that_of_another_model_of_its_name(
+    string: str,
+    wire: str,
+    moved: str,
+    router: Router,
+    catalog: WriteCatalog,
+    server: ScriptedServer,
+    keys: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    provider, _, name = string.partition("/")
+    monkeypatch.setenv(f"{provider.upper()}_API_KEY", "some-key")
+    base = server.openai_base if wire == "openai" else server.anthropic_base
+    small: dict[str, Any] = {"model": string} | ({"api_base": base} if moved == "model" else {})
+    if moved.isupper():
+        monkeypatch.setenv(moved, base)
+    server.script(name, Known("context_window"))
+    catalog(
+        {"small": small, "large": server.ollama("large", context_window=100_000)},
+        providers={provider: {"api_base": base}} if moved == "provider" else None,
+        retries=0,
+    )
+    answer = router.complete("hi")
+    assert answer.model == "large"
+    assert answer.attempts[0].error_kind == "context_window"
+
+
+def test_nothing_of_litellms_table_holds_elsewhere() -> None:
+    LITELLM.load()
+    picture = {"type": "image_url", "image_url": {"url": "data:x"}}
+    asking = Request(({"role": "user", "content": [picture]},), {"tools": [{}]})
+    for name, row in rows().items():
+        provider = row.get("litellm_provider")
+        if row.get("mode") != "chat" or provider not in ("openai", "anthropic", "gemini", "mistral", "groq", "xai"):
+            continue
+        string = name if name.startswith(f"{provider}/") else f"{provider}/{name}"
+        there = Target(name, string, provider, api_base="http://127.0.0.1:1", own_address=False)
+        assert LITELLM.context_window(there) is None
+        assert LITELLM.price(there) is None
+        assert not any(LITELLM.able(there, ability) for ability in ("reasoning", "response_format", "tools"))
+        assert LITELLM.lacks(there, asking) is None, string

@@ -28,6 +28,7 @@ from modelrouter.backend.loading import rows
 from modelrouter.catalog.target import Target
 from modelrouter.completion import Kind, ToolCall, Usage
 from modelrouter.metering.metrics import Metrics
+from modelrouter.parameters import having
 from modelrouter.planning.arguments import Arguments, request_from
 from modelrouter.planning.events import FirstToken
 from modelrouter.planning.exchange import Request
@@ -157,6 +158,10 @@ def test_a_requirement_arrives_or_the_model_is_passed_over(
         # LiteLLM's tables know nothing of these, and unknown counts as able.
         ("openai", "own-model", {"tools": [TOOL], "response_format": {"type": "json_object"}}),
         ("openai", "own-model", {"reasoning_effort": "high"}),
+        # Nor of a model at another address, whatever its name is.
+        ("openai", "gpt-4", {"response_format": {"type": "json_object"}}),
+        ("openai", "gpt-4o", {"reasoning_effort": "high"}),
+        ("openai", "gpt-5", {"stop": ["END"], "logprobs": True}),
         ("ollama", "own-model", {"tools": [TOOL]}),
         # The caller, or the catalog, knows better than the tables.
         ("anthropic", "own-model", {"reasoning_effort": "low", "allowed_openai_params": ["reasoning_effort"]}),
@@ -174,6 +179,8 @@ def test_a_model_is_not_passed_over_without_need(
 ) -> None:
     catalog({"a": getattr(server, wire)(model)}, retries=0, max_tokens=5000)
     assert router.complete("hi", **asked).model == "a"
+    if wire == "openai":
+        assert server.requests()[0].body.keys() >= asked.keys() - having("droppable") - {"allowed_openai_params"}
 
 
 def test_what_litellms_tables_do_not_say_is_not_missing() -> None:

@@ -73,6 +73,10 @@ def quick_collections() -> Iterator[None]:
     gc.unfreeze()
 
 
+ABLE = {"tools": True, "response_format": True}
+"""Said by the catalog: of a model at another address LiteLLM's tables say nothing."""
+
+
 @pytest.fixture(autouse=True)
 def router(
     router: Router,
@@ -84,12 +88,15 @@ def router(
     """The process's router, on a catalog with a module for each need."""
     catalog(
         {
-            "primary": server.openai(MODEL),
+            "primary": server.openai(MODEL, supports=ABLE),
             "second": server.openai("gpt-4o", context_window=1_000_000),
-            "claude": server.anthropic("claude-sonnet-4-5"),
-            "thorough": server.anthropic("claude-sonnet-4-5", params={"reasoning_effort": "high"}),
+            "claude": server.anthropic("claude-sonnet-4-5", supports=ABLE | {"reasoning": True}),
+            "thorough": server.anthropic(
+                "claude-sonnet-4-5", params={"reasoning_effort": "high"}, supports=ABLE | {"reasoning": True}
+            ),
+            "elsewhere": server.openai("gpt-4o"),
             "unpriced": {"model": "openai/unpriced", "api_base": server.openai_base},
-            "able": server.openai("able", supports={"tools": True, "response_format": True}),
+            "able": server.openai("able", supports=ABLE),
         },
         chain=["primary"],
         modules={
@@ -1117,15 +1124,13 @@ def test_configure_dspy(arguments: dict[str, Any], model: str, logged: str, capl
 
 
 def test_what_a_model_can_do_is_the_catalogs_or_litellms_word(server: ScriptedServer) -> None:
-    able = {name: get_lm(model=name) for name in ("primary", "claude", "able", "unpriced")}
-    assert {name: lm.supports_function_calling for name, lm in able.items()} == {
-        "primary": True, "claude": True, "able": True, "unpriced": False,
-    }  # fmt: skip
-    assert {name: lm.supports_response_schema for name, lm in able.items()} == {
-        "primary": True, "claude": True, "able": True, "unpriced": False,
-    }  # fmt: skip
-    assert (able["claude"].supports_reasoning, able["primary"].supports_reasoning) == (True, False)
-    assert "response_format" in able["claude"].supported_params
+    names = ("primary", "claude", "able", "unpriced", "elsewhere", f"openai/{MODEL}", "anthropic/claude-sonnet-4-5")
+    lms = {name: get_lm(model=name) for name in names}
+    for said in ("supports_function_calling", "supports_response_schema"):
+        unable = {name for name, lm in lms.items() if not getattr(lm, said)}
+        assert unable == {"unpriced", "elsewhere"}
+    assert {name for name, lm in lms.items() if lm.supports_reasoning} == {"claude", "anthropic/claude-sonnet-4-5"}
+    assert "response_format" in lms["claude"].supported_params
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
