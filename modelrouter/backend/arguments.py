@@ -17,6 +17,7 @@ from modelrouter.planning.exchange import Request
 from modelrouter.redaction import without_password
 
 from .abilities import needs, passed, taken, takes
+from .thinking import make_room
 
 OWN_CALLS = "modelrouter-"
 """What the ids of our own calls begin with, where LiteLLM tells its callbacks of them."""
@@ -48,6 +49,7 @@ def arguments_of(
         "drop_params": True,
         "litellm_call_id": f"{OWN_CALLS}{uuid.uuid4()}",
     }
+    make_room(arguments, request.settled)
     if target.api_base is not None:
         arguments["api_base"], password = without_password(target.api_base)
         if password is not None:

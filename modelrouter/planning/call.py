@@ -66,7 +66,8 @@ class Call:
         params |= {name: value for name, value in self.request.params.items() if name not in own}
         if limits and not params.keys() & having("tokens"):
             params["max_tokens"] = min(limits)
-        return replace(self.request, params=params, optional=self.request.optional - own)
+        settled = frozenset(params.keys() - self.request.params.keys() | own)
+        return replace(self.request, params=params, optional=self.request.optional - own, settled=settled)
 
 
 class Candidate:

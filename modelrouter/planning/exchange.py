@@ -25,6 +25,8 @@ class Request:
     """Parameters without which a model is asked that does not take them, or has another value of its own."""
     mends: bool = False
     """The caller mends arguments of a tool call that are no JSON."""
+    settled: frozenset[str] = frozenset()
+    """Parameters that the module or the catalog says, and not the call."""
 
 
 @dataclass(frozen=True, slots=True)
