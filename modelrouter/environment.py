@@ -1,15 +1,18 @@
-"""The environment, by the names of its variables: the process's, then those of a .env file in the working directory.
-Empty means unset.
+"""The environment, by the names of its variables: the process's, then those of a .env file. Empty means unset.
 
-Keys are kept nowhere: `secret` reads one when it is needed.
+The file is the one of the working directory in which a catalog is first read (`settle`); a change of directory changes
+nothing. What is edited in it is seen; while it is broken, or gone, what was read last holds. Keys are kept nowhere
+else: `secret` reads one when it is needed.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import re
+import time
 from collections.abc import Mapping
-from functools import lru_cache
+from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 
@@ -18,9 +21,19 @@ from platformdirs import user_cache_path
 from pydantic import SecretStr
 
 from .errors import InvalidEnvironment, Problem
+from .process import files
+from .process.forks import process_lock
 from .redaction import is_secret
 
-_DOTENV = Path(".env")
+logger = logging.getLogger("modelrouter")
+
+_LARGEST = 2**20
+"""Bytes of a .env file."""
+_PATIENCE = 2.0
+"""Seconds for one that is a pipe: an event loop may be waiting."""
+_REST = 1.0
+"""Seconds for which one that could not be read at first is not tried again."""
+_NO_TEXT = "is not a text file in UTF-8; save it as one"
 _SHORTEST_SECRET = 8
 """Characters. A shorter one would blacken ordinary words, and no provider gives out such keys."""
 _GENERAL = frozenset(("CACHE_ENABLED", "CACHE_TTL", "OLLAMA_MODEL"))
@@ -51,37 +64,89 @@ def level_of(name: str) -> tuple[str | None, str]:
 # -- .env
 
 
+@dataclass(slots=True)
+class _File:
+    """A .env file. What was read of it last holds while it cannot be read, or is gone."""
+
+    path: Path
+    stamp: tuple[int, ...] = ()
+    variables: Mapping[str, str] | None = None
+    """None: it was not read yet."""
+    refused: tuple[float, tuple[int, ...], Problem] | None = None
+    """At its first reading: until when (monotonic) it is not tried again, its stamp, and what is wrong with it."""
+
+    def read(self) -> Mapping[str, str]:
+        """The variables, read again only when the file's stamp has changed. Raises InvalidEnvironment as long as the
+        file was no good yet."""
+        stamp = files.stamp(self.path)
+        if self.variables is None or stamp != self.stamp:
+            with _lock:
+                self._look(stamp)
+        return self.variables or {}
+
+    def _look(self, stamp: tuple[int, ...]) -> None:
+        if self.variables is not None and (stamp == self.stamp or _emptied(stamp)):  # meanwhile
+            return
+        if not stamp or self.path.is_dir():  # some keep a virtual environment there
+            if self.variables:
+                logger.warning("dotenv_gone path=%s: what it said before stays in use.", self.path)
+            self.variables = self.variables or {}
+        elif isinstance(found := self._found(stamp), Problem):
+            if self.variables is None:
+                raise InvalidEnvironment([found])
+            logger.error("dotenv_reload_failed path=%s: what it said before stays in use. It %s", self.path, found.what)
+        else:
+            self.variables = found
+        self.stamp = stamp
+
+    def _found(self, stamp: tuple[int, ...]) -> Mapping[str, str] | Problem:
+        if self.refused is not None and self.refused[1] == stamp and time.monotonic() < self.refused[0]:
+            return self.refused[2]
+        try:
+            content = files.read(self.path, _LARGEST + 1, within=_PATIENCE)
+            text = content.decode("utf-8-sig")  # editors on Windows write a byte order mark
+            what = "is larger than 1 MiB" if len(content) > _LARGEST else _NO_TEXT if "\0" in text else None
+        except UnicodeDecodeError:
+            what = _NO_TEXT
+        except OSError as error:
+            what = f"cannot be read: {error.strerror}"
+        if what is None:
+            return {name: said for name, said in dotenv_values(stream=StringIO(text)).items() if said}
+        self.refused = time.monotonic() + _REST, stamp, Problem(self.path.name, what)
+        return self.refused[2]
+
+
+_lock = process_lock()
+_file: _File | None = None
+
+
+def settle() -> None:
+    """Take the .env of the working directory of now, and keep to it wherever the process goes afterwards. Raises
+    InvalidEnvironment, after which the one of before stays."""
+    global _file
+    try:
+        path = Path.cwd() / ".env"
+    except OSError:  # the directory has been removed
+        return
+    with _lock:
+        if _file is None or _file.path != path:
+            found = _File(path)
+            if _file is not None:
+                found.read()
+            _file = found
+
+
 def dotenv() -> Mapping[str, str]:
-    """The variables of the .env file that are not empty, parsed again only when its stat has changed.
-
-    Raises InvalidEnvironment when there is a file and it is no text.
-    """
-    path = _DOTENV.absolute()
-    return _parsed(path, stamp(path))
-
-
-def stamp(path: Path) -> tuple[int, ...]:
-    """Differs after the file was changed: its time in nanoseconds, size and inode; empty when it is not there."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return ()
-    return stat.st_mtime_ns, stat.st_size, stat.st_ino
+    """The variables of the .env file that are not empty. Raises InvalidEnvironment when there is a file, no good one
+    was read before, and it is no text or cannot be read."""
+    if _file is None:
+        settle()
+    return _file.read() if _file is not None else {}
 
 
-@lru_cache(maxsize=1)
-def _parsed(path: Path, stamp: tuple[int, ...]) -> Mapping[str, str]:
-    if not stamp or path.is_dir():  # some keep a virtual environment there
-        return {}
-    try:
-        text = path.read_text(encoding="utf-8-sig")  # editors on Windows write a byte order mark
-    except UnicodeDecodeError:
-        text = "\0"
-    except OSError as error:
-        raise InvalidEnvironment([Problem(path.name, f"cannot be read: {error.strerror}")]) from None
-    if "\0" in text:
-        raise InvalidEnvironment([Problem(path.name, "is not a text file in UTF-8; save it as one")])
-    return {name: said for name, said in dotenv_values(stream=StringIO(text)).items() if said}
+def _emptied(stamp: tuple[int, ...]) -> bool:
+    """Whether the file was made empty within the last second: whoever did that is about to fill it."""
+    return stamp[1:2] == (0,) and time.time() - stamp[0] / 1e9 < 1
 
 
 def export_dotenv() -> None:
@@ -105,8 +170,10 @@ def secret(name: str) -> SecretStr | None:
 
 
 def secret_values() -> list[str]:
-    """The values of all variables that hold secrets, the longest first: to be taken out of what is shown."""
-    sources: tuple[Mapping[str, str], ...] = (os.environ, dotenv())
+    """The values of all variables that hold secrets, the longest first: to be taken out of what is shown.
+
+    It is asked for on the path of every failure, so of .env it takes what was read last."""
+    sources: tuple[Mapping[str, str], ...] = (os.environ, (_file and _file.variables) or {})
     values = {said.strip() for source in sources for name, said in source.items() if name in _asked or is_secret(name)}
     return sorted((said for said in values if len(said) >= _SHORTEST_SECRET), key=len, reverse=True)
 
@@ -119,16 +186,27 @@ def config_path() -> Path | None:
     return _path("MODELROUTER_CONFIG")
 
 
-def state_dir() -> Path:
-    """MODELROUTER_STATE_DIR, else the user's cache directory: where the cache lives. It is not created."""
-    return _path("MODELROUTER_STATE_DIR") or user_cache_path("modelrouter", appauthor=False)
+def state_dir() -> Path | None:
+    """MODELROUTER_STATE_DIR, else the user's cache directory: where the cache lives. It is not created. None: there is
+    neither, in a container perhaps whose user has no home directory."""
+    try:
+        path = _path("MODELROUTER_STATE_DIR") or user_cache_path("modelrouter", appauthor=False)
+    except RuntimeError:
+        return None
+    return None if path.parts[0] == "~" else path
 
 
 def gguf() -> Path | None:
-    """MODELROUTER_GGUF: the weights of the embedded model."""
-    return _path("MODELROUTER_GGUF")
+    """MODELROUTER_GGUF: the weights of the embedded model. The same file after a change of directory."""
+    path = _path("MODELROUTER_GGUF")
+    return path and (_file.path.parent / path if _file is not None else path)
 
 
 def _path(name: str) -> Path | None:
     said = value(name)
-    return Path(said).expanduser() if said else None
+    return expanded(said) if said else None
+
+
+def expanded(path: Path | str) -> Path:
+    """The path with the home directory in the place of ``~``, which stays where there is none."""
+    return Path(os.path.expanduser(path))  # noqa: PTH111 - pathlib's raises RuntimeError there

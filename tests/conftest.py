@@ -25,7 +25,7 @@ from llmock.testing import LLMockServer
 from prometheus_client import CollectorRegistry
 from servers import Llmock, ScriptedServer, never_accepts, refused_port
 
-from modelrouter import Router
+from modelrouter import Router, environment
 from modelrouter.backend.current import LITELLM
 from modelrouter.backend.insides import way
 from modelrouter.catalog import live
@@ -116,6 +116,7 @@ def surroundings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pat
     work.mkdir()
     os.chdir(work)
     os.environ["MODELROUTER_STATE_DIR"] = str(tmp_path / "state")
+    environment._file = None  # as in a process that has read no .env yet
     strayed.clear()
     _light = request.node.get_closest_marker("heavy") is None
     yield work

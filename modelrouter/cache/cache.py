@@ -22,7 +22,7 @@ from modelrouter.errors import StoreError
 from modelrouter.parameters import having
 from modelrouter.planning.exchange import Remembered, Reply, Request
 from modelrouter.store.disk import DiskStore
-from modelrouter.store.store import Store
+from modelrouter.store.store import NullStore, Store
 
 logger = logging.getLogger("modelrouter")
 
@@ -179,8 +179,10 @@ def _cost(text: str | None) -> Decimal | None:
 
 
 def default_store() -> DiskStore:
-    """The user's own: what a router has that was given none."""
-    return DiskStore(environment.state_dir() / "cache")
+    """The user's own: what a router has that was given none. Raises StoreError when there is no place for it."""
+    if (directory := environment.state_dir()) is None:
+        raise StoreError("no_home", "there is no home directory to keep answers in; set HOME or MODELROUTER_STATE_DIR.")
+    return DiskStore(directory / "cache")
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,10 +197,21 @@ class Found:
 class Cache:
     """Answers in a store. No failure of the store's is raised; each kind is logged once."""
 
-    def __init__(self, store: Store, *, rebuild: Callable[[dict[str, Any]], Any]) -> None:
-        self.store = store
+    def __init__(self, store: Store | None, *, rebuild: Callable[[dict[str, Any]], Any]) -> None:
+        self._given = store
         self._rebuild = rebuild
         self._logged: set[str] = set()
+
+    @functools.cached_property
+    def store(self) -> Store:
+        """That which was given, or the user's own, which is made when it is first used: where it is stands in the
+        environment."""
+        return self._given or (self._try(default_store) or (NullStore(),))[0]
+
+    def close(self) -> None:
+        """Close the store. It opens again when it is used."""
+        if "store" in vars(self):
+            self.store.close()
 
     def read(self, key: str, *, ttl: float, now: float) -> Found:
         """Look for an answer that is less than `ttl` seconds old. `now` is the wall-clock time.

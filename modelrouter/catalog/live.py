@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from pathlib import Path
 
 from modelrouter import environment
 from modelrouter.errors import InvalidCatalog, ModelRouterError, Problem
+from modelrouter.process import files
 from modelrouter.process.forks import Lock, process_lock
 
 from .binding import load
@@ -23,6 +25,8 @@ logger = logging.getLogger("modelrouter")
 
 EVERY = 1.0
 """Seconds between two looks at the file's stat."""
+_PATIENCE = 30.0
+"""Seconds for a catalog that another program writes into a pipe."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +42,21 @@ class CatalogSource:
     def read(self) -> bytes:
         """The file's bytes, one more than may be at most. Raises InvalidCatalog when it cannot be read."""
         try:
+            if isinstance(self.file, Path):
+                return files.read(self.file, LARGEST + 1, within=_PATIENCE)
             with self.file.open("rb") as file:
                 return file.read(LARGEST + 1)
         except OSError as error:
-            lost = isinstance(error, FileNotFoundError)
-            why = "there is no such file" if lost else f"cannot be read: {error.strerror}"
+            why = f"cannot be read: {error.strerror}"
+            if isinstance(error, FileNotFoundError):
+                why = "there is no such file"
+                if self.shown.startswith("~"):
+                    why += ", as there is no home directory for '~': set HOME, or write the path in full"
             raise InvalidCatalog(self.shown, [Problem(self.named_by, why)]) from None
 
     def stamp(self) -> tuple[int, ...]:
         """Differs after the file was changed; empty inside an archive, where nobody edits it."""
-        return environment.stamp(self.file) if isinstance(self.file, Path) else ()
+        return files.stamp(self.file) if isinstance(self.file, Path) else ()
 
 
 def find(explicit: Path | str | None, configured: Path | None) -> CatalogSource:
@@ -60,7 +69,7 @@ def find(explicit: Path | str | None, configured: Path | None) -> CatalogSource:
     if configured is not None:
         return _at(configured, "MODELROUTER_CONFIG")
     here = Path("config/models.yaml")
-    if here.is_file():
+    if _is_there(here):
         return _at(here, "file")
     packaged = resources.files("modelrouter") / "models.yaml"
     if packaged.is_file():
@@ -68,9 +77,16 @@ def find(explicit: Path | str | None, configured: Path | None) -> CatalogSource:
     return _at(Path(__file__).parents[2] / here, "file")  # an editable install
 
 
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists() and not path.is_dir()
+    except OSError:  # nobody may look there; reading it says so
+        return True
+
+
 def _at(path: Path, named_by: str) -> CatalogSource:
-    path = path.expanduser()
-    return CatalogSource(path.absolute(), str(path), named_by)  # the same file after a change of directory
+    path = environment.expanded(path)
+    return CatalogSource(files.absolute(path), str(path), named_by)  # the same file after a change of directory
 
 
 @dataclass(eq=False)
@@ -93,6 +109,7 @@ class LiveCatalog:
             return catalog
         with self._lock:
             if (catalog := self._catalog) is None:
+                environment.settle()
                 self._source = find(self.path, environment.config_path())
                 self._stamp = self._source.stamp()
                 catalog = self._use(self._read())
@@ -100,6 +117,13 @@ class LiveCatalog:
                 catalog = self._reload(catalog)
             self._look_again = time.monotonic() + EVERY
             return catalog
+
+    async def begun(self) -> None:
+        """Have the first reading done off the event loop where it may have to wait for what comes out of a pipe."""
+        if self._catalog is None and (
+            files.is_special(Path(".env")) or files.is_special(find(self.path, environment.config_path()).file)
+        ):
+            await asyncio.to_thread(self.current)
 
     def _reload(self, catalog: Catalog) -> Catalog:
         stamp = self._source.stamp()

@@ -25,6 +25,7 @@ from typing import IO, TYPE_CHECKING, cast
 from urllib.parse import urlsplit
 
 from modelrouter.errors import EmbeddedUnavailable
+from modelrouter.process.files import absolute
 from modelrouter.process.forks import at_fork, held_lock, process_lock
 
 if TYPE_CHECKING:
@@ -183,7 +184,7 @@ class _Keeper:
         from pydantic import SecretStr
 
         api_key = SecretStr(secrets.token_urlsafe(32))
-        order = json.dumps({"gguf": str(weights.absolute()), "api_key": api_key.get_secret_value()})
+        order = json.dumps({"gguf": str(absolute(weights)), "api_key": api_key.get_secret_value()})
         with ExitStack() as kept, ExitStack() as undo:
             try:
                 noise = kept.enter_context(TemporaryFile())

@@ -11,7 +11,7 @@ from typing import Any
 
 from modelrouter.backend import loading
 from modelrouter.backend.current import current
-from modelrouter.cache.cache import Cache, default_store
+from modelrouter.cache.cache import Cache
 from modelrouter.cache.cache import key as cache_key
 from modelrouter.cache.single_flight import Flights
 from modelrouter.catalog import prices
@@ -51,7 +51,7 @@ class Performer:
         self.set_aside = health.aside
         self._flights = Flights()
         # Nothing is touched on disk before an answer is looked for.
-        self._cache = Cache(default_store() if store is None else store, rebuild=loading.rebuild)
+        self._cache = Cache(store, rebuild=loading.rebuild)
         self._savings = Savings(self._cache.count)
         self._books = books.Books(
             {
@@ -72,7 +72,7 @@ class Performer:
     def close(self) -> None:
         """Close the store."""
         self._savings.flush(at_once=True)
-        self._cache.store.close()
+        self._cache.close()
 
     def warm_up(self) -> None:
         """Load LiteLLM and make what the first call needs."""

@@ -104,6 +104,7 @@ class Router:
         """`complete` for asynchronous callers: the same arguments, answers and errors."""
         given = plus(params, response_format, temperature, max_tokens, tools, tool_choice, stop, seed, reasoning_effort)
         asked = Arguments(prompt, module, model, messages, system, cache, cache_key, timeout, deadline, retries, given)
+        await self._live.begun()
         return await adrive(self.plan(asked), self.performer.aperform)
 
     def stream(self, prompt: Text = None, *, module: Text = None, model: Models = None,

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from modelrouter.errors import StoreError
+from modelrouter.process.files import absolute
 from modelrouter.process.forks import at_fork, held_lock
 
 from .store import Stats, Store
@@ -81,7 +82,7 @@ class DiskStore(Store):
     """
 
     def __init__(self, directory: Path | str, *, size_limit: int = SIZE_LIMIT) -> None:
-        self.directory = Path(directory).absolute()
+        self.directory = absolute(Path(directory))
         self._size_limit = size_limit
         self._database: Database | None = None
         self._number = 1
