@@ -193,7 +193,7 @@ def state_dir() -> Path | None:
         path = _path("MODELROUTER_STATE_DIR") or user_cache_path("modelrouter", appauthor=False)
     except RuntimeError:
         return None
-    return None if path.parts[0] == "~" else path
+    return None if path.parts[0].startswith("~") else path
 
 
 def gguf() -> Path | None:

@@ -254,7 +254,7 @@ def check(
     """Look for problems, and for what a call can cost.
 
     Looked at are the catalog, the environment, keys, retired models, prices (against LiteLLM's list), Ollama (is it
-    there, is the model pulled) and the model on this machine. No model is asked anything, so nothing is spent.
+    there, is the model pulled), the cache and the model on this machine. No model is asked, so nothing is spent.
 
     A module that no model can answer is an error; one that has some models left is warned about. Exit code 1 when
     there are errors.

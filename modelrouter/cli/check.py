@@ -7,6 +7,7 @@ import json
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cache
@@ -17,13 +18,14 @@ from modelrouter import environment
 from modelrouter.backend.current import current
 from modelrouter.backend.insides import way
 from modelrouter.backend.unreached import unreached
+from modelrouter.cache.cache import default_store
 from modelrouter.catalog import prices
 from modelrouter.catalog.catalog import Catalog
 from modelrouter.catalog.known_providers import Provider, known
 from modelrouter.catalog.target import ModuleSettings, Resolved, Target, missing_key
 from modelrouter.completion import add
 from modelrouter.embedded import server as embedded
-from modelrouter.errors import InvalidCatalog, InvalidEnvironment
+from modelrouter.errors import InvalidCatalog, InvalidEnvironment, StoreError
 from modelrouter.planning.attempt import LONGEST_WAIT
 from modelrouter.planning.call import Call
 from modelrouter.planning.exchange import Request
@@ -102,6 +104,7 @@ def check(catalog: Catalog, module: str | None = None, *, prompt_tokens: int | N
         *_without_models(chosen, unusable),
         *(Finding("warning", catalog.path, warning) for warning in catalog.warnings),
         *_without_an_answer(chosen, unusable),
+        *_of_the_cache(chosen),
         *(finding for target in priced.values() for finding in _of_price(target)),
     ]
     return Report(
@@ -167,6 +170,16 @@ def _without_an_answer(chosen: Sequence[Resolved], unusable: Mapping[str, str]) 
     for name, why in unusable.items():
         if modules := [module for module, names in chains.items() if name in names and names - unusable.keys()]:
             yield Finding("warning", f"model {name!r}", f"{why} (in the chain of {', '.join(modules)})")
+
+
+def _of_the_cache(chosen: Sequence[Resolved]) -> Iterator[Finding]:
+    """That nothing can be remembered, as far as anything is to be."""
+    if any(resolved.settings.cache for resolved in chosen):
+        try:
+            with closing(default_store()) as store:
+                store.stats()
+        except StoreError as error:
+            yield Finding("warning", "the cache", f"answers are not remembered: {error}")
 
 
 # -- prices

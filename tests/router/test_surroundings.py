@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import pwd
 import shutil
 import socket
 import subprocess
@@ -302,3 +303,106 @@ def test_a_catalog_out_of_a_pipe_is_read_once(
         assert [whole(one), whole(one), whole(other)] == ["second"] * 3
         os.close(reading)
         assert whole(one) == "second"
+
+
+# -- no home directory
+
+
+@pytest.fixture
+def homeless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user has no account, as in a container that runs with a number of its own."""
+
+    def no_account(who: object) -> None:
+        raise KeyError(who)
+
+    monkeypatch.setattr(pwd, "getpwuid", no_account)
+    monkeypatch.setattr(pwd, "getpwnam", no_account)
+    for name in ("HOME", "XDG_CACHE_HOME", "MODELROUTER_STATE_DIR"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.parametrize(
+    ("variables", "reason"),
+    [
+        ({}, "no_home"),
+        ({"MODELROUTER_STATE_DIR": "~/state"}, "no_home"),
+        ({"MODELROUTER_STATE_DIR": "~nobody/state"}, "no_home"),
+        ({"HOME": "{tmp}/file"}, "enotdir"),
+        ({"HOME": "{tmp}"}, None),
+        ({"XDG_CACHE_HOME": "{tmp}/cache"}, None),
+        ({"MODELROUTER_STATE_DIR": "{tmp}/state"}, None),
+    ],
+    ids=str,
+)
+def test_without_a_home_directory_calls_go_on_without_the_cache(
+    two: ScriptedServer,
+    homeless: None,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    variables: dict[str, str],
+    reason: str | None,
+) -> None:
+    (tmp_path / "file").touch()
+    for name, said in variables.items():
+        monkeypatch.setenv(name, said.format(tmp=tmp_path))
+    with Router(registry=CollectorRegistry()) as router:
+        answers = [router.complete("Two and two?", cache=True) for _ in range(3)]
+    assert [answer.cached for answer in answers] == [False, reason is None, reason is None]
+    told = [line.split(":")[0] for line in caplog.messages if line.startswith("cache_failed")]
+    assert told == ([f"cache_failed reason={reason}"] if reason else [])
+    assert [path.name for path in Path().iterdir()] == ["config"], "a directory of the name ~"
+
+
+def test_a_path_from_the_home_directory_that_there_is_not(homeless: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    why = "there is no such file, as there is no home directory for '~'"
+    monkeypatch.setenv("MODELROUTER_CONFIG", "~/models.yaml")
+    with pytest.raises(modelrouter.InvalidCatalog, match=f"MODELROUTER_CONFIG: {why}"):
+        Router().catalog  # noqa: B018
+    with pytest.raises(modelrouter.InvalidCatalog, match=f"catalog: {why}"):
+        Router("~/models.yaml").catalog  # noqa: B018
+    monkeypatch.setenv("MODELROUTER_GGUF", "~/weights.gguf")
+    assert environment.gguf() == Path.cwd() / "~/weights.gguf"
+
+
+_COMMANDS = """
+import contextlib, io, pwd, sys
+
+def no_account(who):
+    raise KeyError(who)
+
+pwd.getpwuid = pwd.getpwnam = no_account
+
+from modelrouter.cli.app import main
+
+for command in ["models", "explain", "cache stats", "ask -q hello", "check"]:
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(out):
+        code = main(command.split())
+    print(command, code, next((line for line in out.getvalue().splitlines() if "no home" in line), "-"))
+"""
+
+
+def test_no_command_needs_a_home_directory(two: ScriptedServer) -> None:
+    path = Path("config/models.yaml")
+    path.write_text(path.read_text().replace("cache: false", "cache: true"))
+    kept = {
+        name: said
+        for name, said in os.environ.items()
+        if name not in ("HOME", "XDG_CACHE_HOME", "MODELROUTER_STATE_DIR")
+    }
+    ran = subprocess.run(
+        [sys.executable, "-c", _COMMANDS],
+        env={**kept, "PYTHONPATH": str(ROOT), "OPENAI_API_KEY": CANARY},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    why = "there is no home directory to keep answers in; set HOME or MODELROUTER_STATE_DIR."
+    assert ran.stdout.splitlines() == [
+        "models 0 -",
+        "explain 0 -",
+        f"cache stats 2 StoreError: {why}",
+        "ask -q hello 0 -",
+        f"check 0 warning: the cache: answers are not remembered: {why}",
+    ], ran.stderr
