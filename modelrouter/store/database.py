@@ -10,6 +10,7 @@ import contextlib
 import os
 import sqlite3
 from collections.abc import Mapping
+from pathlib import Path
 
 import diskcache
 from diskcache.core import DBNAME, MODE_RAW, UNKNOWN
@@ -158,6 +159,16 @@ class Database(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
 
     def counts(self) -> dict[str, int]:
         return dict(self._sql("SELECT name, total FROM Counts").fetchall())
+
+
+def is_whole(directory: Path, *, busy: float) -> bool:
+    """Whether SQLite finds nothing wrong with the database, or cannot look."""
+    try:
+        with contextlib.closing(sqlite3.connect(directory / FILE_NAME, timeout=busy)) as connection:
+            found = connection.execute("PRAGMA quick_check(1)").fetchall()
+    except sqlite3.Error as error:
+        return getattr(error, "sqlite_errorcode", 0) & 0xFF not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    return found == [("ok",)]
 
 
 def cause(error: Exception) -> Exception:

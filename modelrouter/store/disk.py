@@ -36,13 +36,16 @@ REST = 5.0
 ENOUGH = 3
 """Damaged values, after which the whole database counts as damaged: SQLite may not notice it, and mix up more."""
 
+KEPT = 86400.0
+"""Seconds that a damaged database is kept, moved aside: nobody who still has it open writes into it for so long."""
+
 _DAMAGE = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
-_OUTSIDE = (
-    *(sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_NOMEM),
-    *(sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH),
-)
-"""SQLite's codes for what is wrong around a database. When it is opened, all others mean that it is not as we left it:
-a damaged schema shows itself in many ways."""
+"""SQLite's codes that prove that a database is damaged. All others may be about what is around it: a lock, a disk, a
+network. It stays then: other processes, and other machines, may well be able to use it."""
+_UNCLEAR = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISMATCH)
+"""What a damaged schema shows itself in, when a database is opened; and much else."""
+_SLOW = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL)
+"""What SQLite has waited for: ten seconds for the last one, of locks on a network."""
 
 
 class _Damaged(Exception):
@@ -76,8 +79,9 @@ class DiskStore(Store):
     Nothing is touched before the first use. Above `size_limit` bytes the values that were set first go first. Each
     `set` also removes up to ten values whose time is over.
 
-    A database that is damaged is left for a new one in a directory of a higher number, never mended or replaced in
-    place: other processes may have it open, and SQLite finds its log by name. They move on when they next write.
+    A database that is proven to be damaged is left for a new one in a directory of a higher number, never mended or
+    replaced in place: other processes may have it open, and SQLite finds its log by name. It is renamed, so that they
+    move on when they next write, and removed a day later.
     A value carries a checksum over its key and text, so damage that SQLite does not notice is an error and no value.
     """
 
@@ -106,6 +110,8 @@ class DiskStore(Store):
         self._use(lambda database: database.set(key, row, expire=ttl, tag=tag), writing=True)
 
     def clear(self, *, tag: str | None = None, older_than: float = 0.0) -> int:
+        if tag is None:
+            self._remove_damaged(_before(older_than))
         return self._use(lambda database: database.delete(tag, _before(older_than)), writing=True)
 
     def count(self, changes: Mapping[str, int]) -> None:
@@ -155,16 +161,16 @@ class DiskStore(Store):
         from .database import FILE_NAME, Database
 
         _make_private(self.directory)
+        self._remove_damaged(_before(KEPT))
         found = (re.fullmatch(r"db-(\d+)", path.name) for path in self.directory.iterdir())
         self._number = max([self._number, *(int(match[1]) for match in found if match)])
-        home = self.directory / f"db-{self._number}"
-        _make_private(home)
-        file = home / FILE_NAME
+        _make_private(self._home)
+        file = self._home / FILE_NAME
         with contextlib.suppress(FileExistsError):
             os.close(os.open(file, os.O_CREAT | os.O_EXCL, 0o600))
             file.chmod(0o600)  # whatever the umask has left of it; SQLite gives its other files the same
         self._damaged = 0
-        self._database = Database(str(home), busy=BUSY, size_limit=self._size_limit)
+        self._database = Database(str(self._home), busy=BUSY, size_limit=self._size_limit)
         return self._database
 
     def _failed(self, error: Exception, writing: bool) -> StoreError:
@@ -181,24 +187,49 @@ class DiskStore(Store):
             if self._damaged < ENOUGH:
                 return self._error("damaged_value", "holds a damaged value")
             code = sqlite3.SQLITE_CORRUPT
-        if code in _DAMAGE or (opening and code not in _OUTSIDE and not isinstance(error, OSError | ImportError)):
-            self._forget()
-            self._number += 1  # the next use finds or makes it
-            shutil.rmtree(self.directory / f"db-{self._number - 1}", ignore_errors=True)
+        if code in _DAMAGE or (opening and self._proves(error, code)):
+            self._move_aside()
             failed = self._error("damaged", "was damaged, and a new one is begun")
         else:
             # Python's own errors may quote a value.
             said = str(error) if code or isinstance(error, OSError) else type(error).__name__
             failed = self._error(_reason(error), f"cannot be used ({said})")
-        if opening or code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        if opening or code in _SLOW:
             rest = (time.monotonic() + REST, failed.reason, str(failed))
             self._rests |= dict.fromkeys((False, True) if opening else (writing,), rest)
         if self._database is not None:
-            if code in _OUTSIDE:
+            if code and code not in _UNCLEAR:
                 self._database.recover()
             else:
                 self._forget()
         return failed
+
+    def _proves(self, error: Exception, code: int) -> bool:
+        """Whether what came of opening it proves that the database is damaged."""
+        if code not in _UNCLEAR:
+            return not code and isinstance(error, _DAMAGED)
+        from .database import is_whole
+
+        return not is_whole(self._home, busy=BUSY)
+
+    def _move_aside(self) -> None:
+        self._forget()
+        damaged, self._number = self._home, self._number + 1
+        with contextlib.suppress(OSError):  # somebody else was quicker, or may do it
+            _make_private(self._home)  # first, so that no new one is ever begun under the old name
+            os.utime(damaged)
+            damaged.rename(self.directory / damaged.name.replace("db", "damaged"))
+
+    def _remove_damaged(self, before: float) -> None:
+        """Remove what was moved aside before a wall-clock time."""
+        for path in self.directory.glob("damaged-*"):
+            with contextlib.suppress(OSError):
+                if path.stat().st_mtime < before:
+                    shutil.rmtree(path)
+
+    @property
+    def _home(self) -> Path:
+        return self.directory / f"db-{self._number}"
 
     def _error(self, reason: str, what: str) -> StoreError:
         return StoreError(reason, f"the store in {self.directory} {what}.")

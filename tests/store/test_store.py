@@ -23,6 +23,7 @@ from hypothesis import strategies as st
 
 import modelrouter.store.disk
 from modelrouter.store import DiskStore, NullStore, Stats, StoreError
+from modelrouter.store.database import Database
 
 KILLS = int(os.environ.get("KILLS", "50"))
 
@@ -273,9 +274,96 @@ def test_a_database_that_is_garbage_is_left_for_a_new_one(directory: Path, opene
                 store.set("other", "y" * 50_000, ttl=60)
     stores[0].set("key", "value", ttl=60)
     assert stores[1].get("key") == "value", "both have gone on to the same one"
-    assert [path.name for path in directory.iterdir()] == ["db-2"]
+    assert names(directory) == ["damaged-1", "db-2"]
     for store in stores:
         store.close()
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(path.name for path in directory.iterdir())
+
+
+def said_by_sqlite(name: str) -> sqlite3.OperationalError:
+    """As SQLite says it, where it cannot be had in a test: of a network's file system, or of a broken disk."""
+    error = sqlite3.OperationalError(name)
+    error.sqlite_errorname, error.sqlite_errorcode = f"SQLITE_{name}", getattr(sqlite3, f"SQLITE_{name}")
+    return error
+
+
+ERRORS = """
+    ABORT AUTH BUSY BUSY_RECOVERY CANTOPEN CANTOPEN_DIRTYWAL CONSTRAINT CORRUPT CORRUPT_INDEX ERROR FULL INTERNAL
+    INTERRUPT IOERR IOERR_CORRUPTFS IOERR_SHMMAP LOCKED MISMATCH MISUSE NOLFS NOMEM NOTADB PERM PROTOCOL READONLY
+    READONLY_DBMOVED SCHEMA TOOBIG
+""".split()
+DAMAGE = ("CORRUPT", "NOTADB")
+
+
+@pytest.mark.parametrize("name", ERRORS)
+@pytest.mark.parametrize("opened", [True, False], ids=["while it is open", "when it is opened"])
+def test_only_what_proves_damage_moves_a_database_aside(
+    store: DiskStore, directory: Path, monkeypatch: pytest.MonkeyPatch, no_rest: None, opened: bool, name: str
+) -> None:
+    store.set("key", "value", ttl=60)
+    if not opened:
+        store.close()
+
+    def refuse(*_: object) -> None:
+        raise said_by_sqlite(name)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Database, "get" if opened else "_connect", refuse)
+        told = {reason(lambda: store.get("key")) for _ in range(3 if not name.startswith(DAMAGE) else 1)}
+    damaged = name.startswith(DAMAGE)
+    assert told == {"damaged" if damaged else name.lower()}
+    assert store.get("key") == (None if damaged else "value")
+    assert names(directory) == (["damaged-1", "db-2"] if damaged else ["db-1"])
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        "ALTER TABLE Cache RENAME COLUMN store_time TO stored",
+        "DROP TABLE Settings; CREATE TABLE Settings (key TEXT NOT NULL UNIQUE, value NOT NULL, more NOT NULL)",
+    ],
+)
+def test_a_database_of_another_make_is_left_as_it_is(
+    store: DiskStore, directory: Path, edit: str, no_rest: None
+) -> None:
+    store.set("key", "value", ttl=60)
+    store.close()
+    with contextlib.closing(sqlite3.connect(database(directory))) as other, other:
+        other.executescript(edit)
+    for _ in range(2):
+        with contextlib.suppress(StoreError):
+            store.get("key")
+        with contextlib.suppress(StoreError):
+            store.set("key", "value", ttl=60)
+    assert names(directory) == ["db-1"]
+
+
+def test_what_was_moved_aside_is_whole_and_is_removed_a_day_later(
+    store: DiskStore, directory: Path, no_rest: None, later: Callable[[float], None]
+) -> None:
+    store.set("key", "value", ttl=60)
+    store.close()
+    file = database(directory)
+    file.write_bytes(b"garbage " * 1000)
+    assert reason(lambda: store.get("key")) == "damaged"
+    assert (directory / "damaged-1" / "cache.db").read_bytes() == b"garbage " * 1000
+    store.set("key", "value", ttl=60)
+    store.close()
+    later(90_000)
+    store.set("key", "value", ttl=60)
+    assert names(directory) == ["db-2"]
+
+
+def test_clear_takes_what_was_moved_aside_with_it(store: DiskStore, directory: Path, no_rest: None) -> None:
+    store.set("key", "value", ttl=60)
+    store.close()
+    database(directory).write_bytes(b"garbage " * 1000)
+    assert reason(lambda: store.get("key")) == "damaged"
+    store.clear()
+    assert names(directory) == ["db-2"]
 
 
 def test_a_few_damaged_values_condemn_the_database(store: DiskStore, directory: Path) -> None:
