@@ -79,8 +79,9 @@ class Said:
         return own
 
     def whole(self) -> Any:
-        """LiteLLM's ``ModelResponse`` of an answer that LiteLLM could not read for its list of parts, or None."""
-        if self.text is None:
+        """LiteLLM's ``ModelResponse`` of an answer in OpenAI's form that LiteLLM could not read, or None: of a list of
+        parts, or of Groq's without a ``service_tier``."""
+        if not isinstance(_first(self._body.get("choices")).get("message"), dict):
             return None
         import litellm
 

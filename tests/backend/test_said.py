@@ -125,8 +125,7 @@ def _openais(word: Any, text: Any, arguments: Any, stream: bool) -> Any:
     call |= {"index": 0} if stream else {}
     said = {"content": text} if arguments is None else {"content": "" if stream else None, "tool_calls": [call]}
     usage = {"prompt_tokens": 10, "completion_tokens": 5, "total_tokens": 15}
-    # Groq's has a service tier, without which LiteLLM cannot read it.
-    head = {"id": "x", "created": 1, "model": "m", "service_tier": "auto"}
+    head = {"id": "x", "created": 1, "model": "m"}
     if not stream:
         choice = {"index": 0, "message": {"role": "assistant", **said}, "finish_reason": word}
         return {**head, "object": "chat.completion", "choices": [choice], "usage": usage}

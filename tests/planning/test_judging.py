@@ -23,8 +23,8 @@ TOOLS: list[dict[str, Any]] = [
 ]
 
 
-def kind(reply: Reply, **params: Any) -> Kind | None:
-    failure, _ = judge(reply, Request(({"role": "user", "content": "hi"},), params))
+def kind(reply: Reply, *, mends: bool = False, **params: Any) -> Kind | None:
+    failure, _ = judge(reply, Request(({"role": "user", "content": "hi"},), params, mends=mends))
     return failure and failure.kind
 
 
@@ -73,6 +73,9 @@ def test_a_tool_that_cannot_be_called_is_no_answer(
     calls = (ToolCall("1", "now", "{}"), ToolCall("2", name, arguments))
     found = [kind(Reply("so", Usage(1, 1), word, calls), tools=TOOLS) for word in ("tool_calls", "stop", "length")]
     assert found == [whole, whole, cut]
+    # DSPy mends what a model writes, but for what has not come.
+    mended = [kind(Reply("so", Usage(1, 1), word, calls), mends=True, tools=TOOLS) for word in ("stop", "length")]
+    assert mended == [None, cut]
 
 
 def test_a_function_of_the_older_form_is_judged_as_a_tool() -> None:
