@@ -15,6 +15,7 @@ from servers import Known, ScriptedServer
 from servers.raw import RawServer
 
 from modelrouter import AllModelsFailed, Router
+from modelrouter.backend.abilities import lacks
 from modelrouter.backend.current import LITELLM
 from modelrouter.backend.insides import way
 from modelrouter.backend.loading import rows
@@ -184,4 +185,4 @@ def test_nothing_of_litellms_table_holds_elsewhere() -> None:
         assert LITELLM.context_window(there) is None
         assert LITELLM.price(there) is None
         assert not any(LITELLM.able(there, ability) for ability in ("reasoning", "response_format", "tools"))
-        assert LITELLM.lacks(there, asking) is None, string
+        assert lacks(there, asking) is None, string

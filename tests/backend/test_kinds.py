@@ -15,7 +15,10 @@ from pydantic import BaseModel
 from servers import Answer, Drip, Drop, Fault, Garbage, Hang, Known, Reply, ScriptedServer
 
 from modelrouter import AllModelsFailed, BadRequest, Completion, DeadlineExceeded, MissingKey, Router
+from modelrouter.backend.abilities import lacks
+from modelrouter.catalog.target import Target
 from modelrouter.completion import Kind
+from modelrouter.planning.exchange import Request
 
 pytestmark = [pytest.mark.heavy, pytest.mark.usefixtures("quick_backoff")]
 
@@ -245,10 +248,14 @@ def test_what_litellm_cannot_send_is_no_error_of_the_provider(
 def test_a_requirement_is_never_dropped_in_silence(
     call: Call, catalog: WriteCatalog, server: ScriptedServer, keys: str
 ) -> None:
-    # LiteLLM's tables say that gpt-4 takes no response_format, and with drop_params it would be left out.
+    # LiteLLM's tables say that gpt-4 takes no response_format, and with drop_params it would be left out. Of a server of
+    # one's own they know nothing.
     catalog({"a": model(server, "openai", "gpt-4"), "b": model(server, "openai", "second")})
-    assert call("hi", response_format={"type": "json_object"}).model == "b"
-    assert server.requests("gpt-4") == []
+    assert call("hi", response_format={"type": "json_object"}).model == "a"
+    assert server.requests()[0].body["response_format"] == {"type": "json_object"}
+    at_home = Target("gpt-4", "openai/gpt-4", "openai")
+    why = lacks(at_home, Request((), {"response_format": {"type": "json_object"}}))
+    assert why == "it takes no response_format"
 
 
 class City(BaseModel):

@@ -55,8 +55,9 @@ Ask = Callable[..., Completion[Any]]
 each_way = pytest.mark.parametrize("ask", [whole, remembered, streamed, streamed_asynchronously])
 
 
-@pytest.fixture
-def _way() -> Iterator[None]:
+@pytest.fixture(autouse=True)
+def chosen_anew(server: ScriptedServer, litellms_litter: None) -> Iterator[None]:
+    """After the test's variables are put back."""
     yield
     way.choose()
 
@@ -68,8 +69,6 @@ def served(
     catalog: WriteCatalog,
     keys: str,
     monkeypatch: pytest.MonkeyPatch,
-    litellms_litter: None,
-    _way: None,
 ) -> ScriptedServer:
     """One model on each wire, called both ways."""
     if request.param == "plain":
