@@ -248,8 +248,8 @@ def test_what_litellm_cannot_send_is_no_error_of_the_provider(
 def test_a_requirement_is_never_dropped_in_silence(
     call: Call, catalog: WriteCatalog, server: ScriptedServer, keys: str
 ) -> None:
-    # LiteLLM's tables say that gpt-4 takes no response_format, and with drop_params it would be left out. Of a server of
-    # one's own they know nothing.
+    # LiteLLM's tables say that gpt-4 takes no response_format, and with drop_params it would be left out. Of a server
+    # of one's own they know nothing.
     catalog({"a": model(server, "openai", "gpt-4"), "b": model(server, "openai", "second")})
     assert call("hi", response_format={"type": "json_object"}).model == "a"
     assert server.requests()[0].body["response_format"] == {"type": "json_object"}
