@@ -13,7 +13,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import version
-from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,6 +22,7 @@ from modelrouter.errors import CallFailed, InvalidCatalog, InvalidEnvironment, M
 
 from . import cache as _cache_command
 from .screen import Json, Screen, attempt_lines, summary
+from .streams import guarded
 
 if TYPE_CHECKING:
     from modelrouter.router.router import Router
@@ -167,6 +167,8 @@ def _stdin() -> str:
         return sys.stdin.read()
     except UnicodeDecodeError as error:
         raise typer.BadParameter(f"what stdin gives is not text: {error}.", param_hint="PROMPT") from None
+    except OSError as error:
+        raise typer.BadParameter(f"stdin cannot be read: {error}.", param_hint="PROMPT") from None
 
 
 @app.command()
@@ -325,12 +327,12 @@ def metrics(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command `argv`, by default that of the process, and return its exit code."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="replace")  # a terminal that cannot show a character still shows the rest
+    return guarded(lambda: _main(argv))
+
+
+def _main(argv: Sequence[str] | None) -> int:
     try:
-        # Typer itself ends with 130 after Ctrl-C, and quietly when nobody reads on (`| head`).
-        app(argv, prog_name="modelrouter")
+        app(argv, prog_name="modelrouter")  # Typer itself ends with 130 after Ctrl-C
     except SystemExit as done:
         return done.code if isinstance(done.code, int) else 1
     except ModelRouterError as error:
