@@ -21,6 +21,7 @@ from platformdirs import user_cache_path
 from pydantic import SecretStr
 
 from .errors import InvalidEnvironment, Problem
+from .parameters import odd
 from .process import files
 from .process.forks import process_lock
 from .redaction import is_secret
@@ -167,6 +168,29 @@ def secret(name: str) -> SecretStr | None:
     _asked.add(name)
     key = (value(name) or "").strip()  # a line break at the end, as files of secrets have it, breaks the header
     return SecretStr(key) if key else None
+
+
+_FLAWS = (
+    # A base64 key may well end with "=".
+    (r"(export\s+)?[A-Z][A-Z0-9_]*(KEY|TOKEN|SECRET)\s*=", "begins with the name of a variable"),
+    (r"(?i)(authorization|x-api-key)\s*:|(bearer|basic|token)\s", "begins with the name of a header or scheme"),
+    (r"[\"'`]|.*[\"'`]$", "has quotation marks around it"),
+    (r".*\s", "has a space in it"),
+    (r".*\\[nrt]", "has a line break written out in it"),
+)
+"""How a key that can be sent looks when it was not copied alone."""
+
+
+def flaw(name: str) -> str | None:
+    """What is wrong with the key in the variable `name`, and the mend; None: nothing, or there is none. Nothing of it
+    is shown."""
+    key = secret(name)
+    if key is None or re.fullmatch(r"[\w.~+/:@|-]+=*", said := key.get_secret_value(), re.ASCII):
+        return None
+    what = next((what for pattern, what in _FLAWS if re.match(pattern, said)), None)
+    if (found := odd(said)) is not None:
+        what = f"has {found} in it"
+    return what and f"{name} {what}; paste the key again, alone and on one line"
 
 
 def secret_values() -> list[str]:

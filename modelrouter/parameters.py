@@ -19,6 +19,8 @@ Behind the bar is what to do instead of passing it to a call, which does not tak
 
 from __future__ import annotations
 
+import re
+import reprlib
 from collections.abc import Mapping
 from functools import cache
 
@@ -138,3 +140,42 @@ REFUSED: Mapping[str, str] = {name: why for name, (_, why) in _ROWS.items() if w
 def having(flag: str) -> frozenset[str]:
     """The parameters of which this is true."""
     return frozenset(name for name, (flags, _) in _ROWS.items() if flag in flags)
+
+
+# -- what is sent as a header of HTTP
+
+HEADERS = frozenset(("extra_headers", "headers"))
+"""The parameters that are."""
+_ODD = (
+    (r"[\n\r\v\f\x85\u2028\u2029]", "a line break"),
+    (r"[\x00-\x08\x0e-\x1f\x7f-\x9f]", "a control character"),
+    (r"[\u2018-\u201f\u00ab\u00bb]", "a typographic quotation mark"),
+    (r"[\u00ad\u200b-\u200f\u2060-\u2064\ufeff]", "an invisible character"),
+    (r"[^\x00-\x7f]", "a character that is not ASCII"),
+)
+
+
+def odd(text: str) -> str | None:
+    """What a text has in it that no header can hold (RFC 9110, 5.5: outside of ASCII nobody knows what it means)."""
+    if text.isascii() and text.isprintable():
+        return None
+    for pattern, what in _ODD:
+        if (found := re.search(pattern, text)) is not None:
+            return what if what == _ODD[0][1] else f"{what} (U+{ord(found[0]):04X})"
+    return None
+
+
+def header_flaw(headers: object) -> str | None:
+    """Why headers cannot be sent. Their values may be secrets, and are not shown."""
+    try:
+        pairs = dict(headers).items()  # type: ignore[call-overload]
+    except (TypeError, ValueError):
+        return "they are no mapping of names to texts"
+    for name, value in pairs:
+        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name):
+            return f"{reprlib.repr(name)} is no name for one"
+        if not isinstance(value, str):
+            return f"the value of {name} is no text but {type(value).__name__}"
+        if (what := odd(value)) is not None:
+            return f"the value of {name} has {what} in it"
+    return None

@@ -17,7 +17,7 @@ from pydantic import SecretStr
 
 from modelrouter import environment
 from modelrouter.catalog.known_providers import of_string
-from modelrouter.catalog.target import Target, missing_key
+from modelrouter.catalog.target import Target, broken_key, missing_key
 from modelrouter.completion import Kind
 from modelrouter.embedded import server as embedded
 from modelrouter.errors import EmbeddedUnavailable
@@ -60,6 +60,8 @@ class LiteLLM:
     def obstacle(self, target: Target, request: Request) -> Obstacle | None:
         if (variable := missing_key(target)) is not None:
             return Obstacle(Kind.MISSING_KEY, f"{variable} is not set", variable)
+        if (broken := broken_key(target)) is not None:
+            return Obstacle(Kind.AUTH, broken[1], broken[0])
         if target.provider == "embedded" and (missing := embedded.present(gguf=environment.gguf())) is not None:
             return Obstacle(Kind.NOT_FOUND, missing)
         if (why := abilities.lacks(target, request)) is not None:

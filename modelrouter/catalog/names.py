@@ -12,7 +12,7 @@ from modelrouter.redaction import shown as quoted
 from .known_providers import BUILT_IN, Provider, known, litellm_string, mistyped, of_string
 from .overrides import Environment
 from .prices import FREE
-from .schema import VARIABLE, CatalogFile, ModelEntry, Prices, ProviderEntry
+from .schema import VARIABLE, CatalogFile, ModelEntry, Prices, ProviderEntry, address_flaw
 from .target import Price, PriceTier, Target
 
 
@@ -45,17 +45,18 @@ class Names:
             filled = dict(variables)
             # LiteLLM adds a path to it, and a server may answer "//" with a redirect, which turns a POST into a GET.
             url = VARIABLE.sub(lambda match: filled[match[1]] or "", template).strip().rstrip("/")
-            if not unset and not url.startswith(("http://", "https://")):
-                said = f"expected an address that starts with http:// or https:// for {at}, got {quoted(url)}"
+            if not unset and (flaw := address_flaw(url)) is not None:
+                said = f"expected an address {flaw} for {at}, got {quoted(url)}"
                 problems.append(Problem(variables[0][0] if variables else at, said))
             return url
 
         def provider(name: str) -> Provider:
             given, row = file.providers.get(name, ProviderEntry()), known(name)
             base = address(given.api_base or row.api_base, f"providers.{name}.api_base")
+            moved = next((f"${{{each}}}" for each in row.moved_by if environment.values(each)), None)
             return replace(
                 row,
-                api_base=base or next(filter(None, map(environment.values, row.moved_by)), None),
+                api_base=base or address(moved, name),
                 key_envs=(*filter(environment.values, row.key_envs), *row.key_envs),
                 key_env=given.api_key_env,
                 default_model=(environment.ollama_model if name == "ollama" else None)

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from modelrouter.parameters import having
+from modelrouter.parameters import HEADERS, having, header_flaw
 from modelrouter.redaction import is_secret, shown
 
 from .known_providers import litellm_string
@@ -52,9 +52,16 @@ VARIABLE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-([^}]*))?\}")
 def _address(value: str) -> str:
     if "${" in VARIABLE.sub("", value):
         raise _refuse(f"expected ${{NAME}} or ${{NAME:-default}}, got {shown(value)}")
-    if not VARIABLE.match(value) and not value.startswith(("http://", "https://")):
-        raise _refuse(f"expected an address that starts with http:// or https://, got {shown(value)}")
+    if not VARIABLE.match(value) and (flaw := address_flaw(value)) is not None:
+        raise _refuse(f"expected an address {flaw}, got {shown(value)}")
     return value
+
+
+def address_flaw(url: str) -> str | None:
+    """What an address would have to be."""
+    if not url.startswith(("http://", "https://")):
+        return "that starts with http:// or https://"
+    return "without a space or a line break" if re.search(r"[\s\x00-\x1f\x7f]", url) else None
 
 
 def _params(value: dict[str, Any], at: str = "") -> dict[str, Any]:
@@ -68,6 +75,8 @@ def _params(value: dict[str, Any], at: str = "") -> dict[str, Any]:
             raise _refuse(f"{key}: set the model's own key {key.replace('base_url', 'api_base')!r}, beside params")
         if not at and key in having("each"):
             raise _refuse(f"{key}: is decided for each call; it cannot be a parameter of a model")
+        if not at and key in HEADERS and (flaw := header_flaw(inner)) is not None:
+            raise _refuse(f"{key}: cannot be sent as headers: {flaw}")
         if isinstance(inner, dict):
             _params(inner, f"{at}{key}.")
     return value

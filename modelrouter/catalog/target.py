@@ -124,3 +124,17 @@ def missing_key(target: Target) -> str | None:
     if target.key_required and target.key_env is not None and environment.secret(target.key_env) is None:
         return target.key_env
     return None
+
+
+def broken_key(target: Target) -> tuple[str, str] | None:
+    """The variable of a key that cannot be right, and what is wrong with it: no request is worth sending with it.
+
+    Where LiteLLM finds the key by itself it takes that of the provider's name, ``GROQ_API_KEY``."""
+    variables = [target.key_env]
+    if target.key_env is None:
+        begins = target.provider.partition("_")[0].upper()
+        variables = [
+            name for name in sorted(environment.names()) if name.startswith(begins) and name.endswith("API_KEY")
+        ]
+    found = ((name, environment.flaw(name)) for name in variables if name is not None)
+    return next(((name, flaw) for name, flaw in found if flaw is not None), None)

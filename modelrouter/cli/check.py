@@ -22,7 +22,7 @@ from modelrouter.cache.cache import default_store
 from modelrouter.catalog import prices
 from modelrouter.catalog.catalog import Catalog
 from modelrouter.catalog.known_providers import Provider, known
-from modelrouter.catalog.target import ModuleSettings, Resolved, Target, missing_key
+from modelrouter.catalog.target import ModuleSettings, Resolved, Target, broken_key, missing_key
 from modelrouter.completion import add
 from modelrouter.embedded import server as embedded
 from modelrouter.errors import InvalidCatalog, InvalidEnvironment, StoreError
@@ -123,6 +123,8 @@ def _unusable(target: Target, tags: Callable[[Provider, str], frozenset[str] | s
     """What keeps the model from answering, or None."""
     if (variable := missing_key(target)) is not None:
         return f"{variable} is not set"
+    if (broken := broken_key(target)) is not None:
+        return broken[1]
     if target.provider == "embedded":
         return embedded.present(gguf=environment.gguf())
     row = known(target.provider)

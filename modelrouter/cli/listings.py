@@ -8,7 +8,7 @@ from typing import Any
 from modelrouter.catalog.catalog import Catalog
 from modelrouter.catalog.known_providers import known
 from modelrouter.catalog.prices import own_price
-from modelrouter.catalog.target import Target
+from modelrouter.catalog.target import Target, broken_key
 from modelrouter.environment import secret
 from modelrouter.redaction import shown_address
 
@@ -125,12 +125,16 @@ def _facts(target: Target) -> dict[str, Any]:
 
 
 def _key(target: Target) -> dict[str, Any] | None:
-    if (name := target.key_env) is None:
+    broken = broken_key(target)
+    if (name := target.key_env or (broken and broken[0])) is None:
         return None
-    return {"variable": name, "set": secret(name) is not None, "required": target.key_required}
+    facts = {"variable": name, "set": secret(name) is not None, "required": target.key_required}
+    return facts | {"problem": broken and broken[1]}
 
 
 def _key_shown(target: Target) -> str:
+    if (broken := broken_key(target)) is not None:
+        return broken[1].partition(";")[0]
     if target.key_env is None:
         return "none" if known(target.provider).on_this_machine else "the provider's way"
     missing = "NOT SET" if target.key_required else "not set, not needed"

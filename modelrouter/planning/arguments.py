@@ -12,7 +12,7 @@ from typing import Any
 
 from modelrouter.catalog.target import LONGEST, nothing
 from modelrouter.errors import InvalidRequest, nearest
-from modelrouter.parameters import MAPPINGS, OTHER_WORDS, OTHERS, REFUSED, having
+from modelrouter.parameters import HEADERS, MAPPINGS, OTHER_WORDS, OTHERS, REFUSED, having, header_flaw
 
 from .exchange import Request
 
@@ -95,6 +95,8 @@ def request_from(arguments: Arguments) -> Request:
     for name, value in params.items():
         if not isinstance(value, type):
             _sendable(f"{name}=", value)
+        if name in HEADERS and (flaw := header_flaw(value)) is not None:
+            raise InvalidRequest(f"{name}= cannot be sent as headers: {flaw}.")
     return Request(
         messages=messages,
         params=params,
