@@ -27,8 +27,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from .backend import tables
-from .backend.answers import usage_of
 from .backend.arguments import OWN_CALLS
+from .backend.counting import usage_of
 from .backend.current import LITELLM, current
 from .backend.failures import classify
 from .catalog.catalog import Catalog

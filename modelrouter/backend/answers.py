@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
 from typing import Any
 
-from modelrouter.completion import ToolCall, Usage
+from modelrouter.completion import ToolCall
 from modelrouter.planning.exchange import Reply
 
+from .counting import usage_of
 from .said import Said
 from .thoughts import told_apart
 
@@ -78,43 +78,3 @@ def _tool_call(call: Any) -> ToolCall | None:
     if (custom := getattr(call, "custom", None)) is not None:
         return ToolCall(call.id or "", custom.name or "", custom.input or "")
     return None
-
-
-def usage_of(usage: Any) -> Usage | None:
-    """Tokens as modelrouter counts them. LiteLLM gives (0, 0) when the provider said nothing; no real prompt has 0
-    tokens."""
-    if usage is None or not (usage.prompt_tokens or usage.completion_tokens):
-        return None
-    prompt = getattr(usage, "prompt_tokens_details", None)
-    completion = getattr(usage, "completion_tokens_details", None)
-    long = _written_for_long(usage, prompt)
-    return Usage(
-        _count(usage.prompt_tokens),
-        _count(usage.completion_tokens),
-        _count(getattr(prompt, "cached_tokens", None)),
-        # OpenAI's name for them, and Anthropic's.
-        max(long, _count(_of(prompt, "cache_write_tokens") or _of(usage, "cache_creation_input_tokens"))),
-        _count(getattr(completion, "reasoning_tokens", None)),
-        long,
-    )
-
-
-def _written_for_long(usage: Any, prompt: Any) -> int:
-    """The tokens written to the cache for an hour or more, of those for minutes: LiteLLM's names, Anthropic's, as
-    servers of OpenAI's form repeat it, and OpenAI's."""
-    splits = (
-        (prompt, "cache_creation_token_details"),
-        (usage, "cache_creation"),
-        (prompt, "cache_write_tokens_details"),
-    )
-    names = ("ephemeral_1h_input_tokens", "ephemeral_12h_input_tokens", "ttl_12h_tokens")
-    return max(_count(_of(_of(where, split), name)) for where, split in splits for name in names)
-
-
-def _of(where: Any, name: str) -> Any:
-    return where.get(name) if isinstance(where, Mapping) else getattr(where, name, None)
-
-
-def _count(said: Any) -> int:
-    """LiteLLM takes on trust what a server counts."""
-    return said if isinstance(said, int) and said > 0 else 0

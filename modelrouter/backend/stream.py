@@ -15,8 +15,9 @@ from modelrouter.catalog.target import Target
 from modelrouter.completion import Kind, ToolCall, Usage
 from modelrouter.planning.exchange import Failure, Piece, Reply, Request, Thinking
 
-from .answers import usage_of, without_empty_text
+from .answers import without_empty_text
 from .chunks import Chunks
+from .counting import usage_of
 from .insides import way
 from .said import Said
 from .thoughts import Thoughts

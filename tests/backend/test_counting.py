@@ -222,3 +222,53 @@ def test_a_split_of_all_sorts(split: Any, long: int, stream: bool, counted: Coun
     said = {"input_tokens": 5, "cache_creation_input_tokens": 1000, "cache_creation": split, "output_tokens": 6}
     usage = counted("anthropic/claude-x", said, stream=stream)
     assert usage == Usage(1005, 6, cache_write_tokens=1000, cache_write_long_tokens=long)
+
+
+# Reasoning
+
+OF_OPENAI = ("openai/x", "xai/grok-x", "openrouter/a/b")
+
+
+def of_openai(completion: int, total: int | None, reasoning: int | None, **more: Any) -> dict[str, Any]:
+    details = {} if reasoning is None else {"completion_tokens_details": {"reasoning_tokens": reasoning}}
+    said = {"prompt_tokens": 32, "completion_tokens": completion, "total_tokens": total, **details, **more}
+    return {name: count for name, count in said.items() if count is not None}
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+@pytest.mark.parametrize("model", OF_OPENAI)
+@pytest.mark.parametrize(
+    ("said", "usage"),
+    [
+        (of_openai(9, 135, 94), Usage(32, 103, reasoning_tokens=94)),  # xAI
+        (of_openai(9, 135, None), Usage(32, 103, reasoning_tokens=94)),  # Gemini's OpenAI form
+        (of_openai(9, 135, None, reasoning_tokens=94), Usage(32, 103, reasoning_tokens=94)),
+        (of_openai(0, 126, 94), Usage(32, 94, reasoning_tokens=94)),
+        (of_openai(103, 135, 94), Usage(32, 103, reasoning_tokens=94)),  # OpenAI: inside
+        (of_openai(9, 41, 0), Usage(32, 9)),
+        (of_openai(9, 41, None), Usage(32, 9)),
+        (of_openai(9, None, None), Usage(32, 9)),
+        (of_openai(9, 41, 94), Usage(32, 9, reasoning_tokens=9)),  # the sum leaves no room for more
+        (of_openai(9, 20, 5), Usage(32, 9, reasoning_tokens=5)),
+        # Cached tokens beside the prompt are no reasoning.
+        (
+            of_openai(9, 71, None, prompt_tokens_details={"cached_tokens": 30}),
+            Usage(32, 9, cache_read_tokens=30),
+        ),
+        (
+            of_openai(9, 165, 94, prompt_tokens_details={"cached_tokens": 30}),
+            Usage(32, 103, cache_read_tokens=30, reasoning_tokens=94),
+        ),
+    ],
+    ids=lambda value: json.dumps(value) if isinstance(value, dict) else "",
+)
+def test_reasoning_is_part_of_the_output_wherever_it_is_counted(
+    said: Any, usage: Usage, model: str, stream: bool, counted: Count
+) -> None:
+    assert counted(model, said, stream=stream) == usage
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_gemini_counts_its_thoughts_beside_its_candidates(stream: bool, counted: Count) -> None:
+    said = {"promptTokenCount": 32, "candidatesTokenCount": 9, "thoughtsTokenCount": 94, "totalTokenCount": 135}
+    assert counted("gemini/x", said, stream=stream) == Usage(32, 103, reasoning_tokens=94)
