@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import InitVar, dataclass, fields, is_dataclass
-from decimal import Context, Decimal
+from decimal import ROUND_HALF_EVEN, Context, Decimal, DivisionByZero, InvalidOperation, Overflow
 from enum import Enum, StrEnum
 from functools import reduce
 from typing import Annotated, Any, Generic, Literal, Self, TypeAlias
@@ -31,8 +31,17 @@ __all__ = [
 
 Outcome = Literal["ok", "error", "skipped", "cached"]
 
-EXACT = Context(prec=60)
-"""What money is worked out in: an application may have set its thread's own precision to a few digits."""
+EXACT = Context(
+    prec=60,
+    rounding=ROUND_HALF_EVEN,
+    Emin=-999999,
+    Emax=999999,
+    capitals=1,
+    clamp=0,
+    traps=[InvalidOperation, DivisionByZero, Overflow],
+)
+"""What money is worked out in, all of it said: an application may have set its thread's own precision to a few digits,
+and what new contexts begin with."""
 
 
 def add(amounts: Iterable[Decimal]) -> Decimal:

@@ -23,7 +23,7 @@ from modelrouter.catalog import prices
 from modelrouter.catalog.catalog import Catalog
 from modelrouter.catalog.known_providers import Provider, known
 from modelrouter.catalog.target import ModuleSettings, Resolved, Target, broken_key, missing_key
-from modelrouter.completion import add
+from modelrouter.completion import EXACT, add
 from modelrouter.embedded import server as embedded
 from modelrouter.errors import InvalidCatalog, InvalidEnvironment, StoreError
 from modelrouter.planning.attempt import LONGEST_WAIT
@@ -201,7 +201,7 @@ def _of_price(target: Target) -> Iterator[Finding]:
 
 
 def _number(value: Decimal | None) -> str:
-    return "nothing" if value is None else f"{value.normalize():f}"
+    return "nothing" if value is None else f"{value.normalize(EXACT):f}"
 
 
 # -- what a call can come to
@@ -254,4 +254,4 @@ def _highest(resolved: Resolved, prompt_tokens: int | None) -> tuple[Decimal | N
         if size is None or answer is None:
             return None, f"{target.name} has no known context window; give --prompt-tokens"
         bills.append(prices.most(price, size, answer))
-    return add([*bills, resolved.settings.retries * max(bills)]), None
+    return add([*bills, EXACT.multiply(max(bills), resolved.settings.retries)]), None

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from modelrouter.catalog.prices import is_free
 from modelrouter.catalog.target import Price
-from modelrouter.completion import Attempt, Completion, plain
+from modelrouter.completion import EXACT, Attempt, Completion, plain
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
 
@@ -107,8 +107,9 @@ def usd(cost: Decimal | None) -> str:
     if not cost:
         return "free"
     if cost >= 1:
-        return f"${cost:,.2f}"
-    return _dollars(round(cost, 6)) if round(cost, 6) else "<$0.000001"
+        return f"${EXACT.quantize(cost, Decimal('0.01')):,f}"
+    rounded = EXACT.quantize(cost, Decimal("0.000001"))
+    return _dollars(rounded) if rounded else "<$0.000001"
 
 
 def per_million(price: Price | None) -> str:
@@ -122,7 +123,7 @@ def per_million(price: Price | None) -> str:
 
 
 def _dollars(amount: Decimal) -> str:
-    whole, _, digits = f"{amount.normalize():f}".partition(".")
+    whole, _, digits = f"{amount.normalize(EXACT):f}".partition(".")
     return f"${whole}.{digits:0<2}"
 
 

@@ -6,7 +6,7 @@ import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from decimal import Context, Decimal, localcontext
+from decimal import ROUND_UP, Context, Decimal, FloatOperation, Inexact, InvalidOperation, Rounded, localcontext
 from pathlib import Path
 
 import pytest
@@ -15,6 +15,9 @@ from prometheus_client import CollectorRegistry
 from servers import Fault, Gate, Hang, Reply, ScriptedServer
 
 from modelrouter import AllModelsFailed, Router, Spent, Usage, track
+from modelrouter.catalog.binding import load
+from modelrouter.cli.check import check
+from modelrouter.cli.screen import usd
 from modelrouter.completion import Kind
 from modelrouter.metering.savings import totals
 from modelrouter.metering.track import hear
@@ -182,23 +185,32 @@ def test_a_cancelled_call_is_unanswered(router: Router, server: ScriptedServer) 
     assert (total.calls, total.unanswered, total.requests) == (1, 1, 1)
 
 
+@pytest.mark.parametrize(
+    "context",
+    [Context(prec=3), Context(prec=2, rounding=ROUND_UP, traps=[FloatOperation, Inexact, Rounded, InvalidOperation])],
+    ids=["few digits", "strict"],
+)
 def test_sums_of_money_are_exact_whatever_the_applications_decimal_context_is(
-    catalog: WriteCatalog, server: ScriptedServer, keys: str, tmp_path: Path
+    context: Context, catalog: WriteCatalog, server: ScriptedServer, keys: str, tmp_path: Path
 ) -> None:
     prices = {"input": 1.234567, "output": 2.345678}
     models = {name: server.openai(name, price=prices) for name in ("a", "b")}
-    catalog(models, chain=["a", "b"], retries=0)
+    path = catalog(models, chain=["a", "b"], retries=0, max_tokens=77)
     one = (1_001 * Decimal("1.234567") + 77 * Decimal("2.345678")) / 1_000_000
     for _ in range(2):
         server.script("a", Reply("", input_tokens=1_001, output_tokens=77))  # which is turned down, and billed
         server.script("b", Reply("fine", input_tokens=1_001, output_tokens=77))
-    with localcontext(Context(prec=3)), track() as spent:
+    with localcontext(context), track() as spent:
         router = Router(registry=CollectorRegistry(), store=(store := DiskStore(tmp_path / "store")))
         answers = [router.complete("hi"), router.complete("hi", model="b"), router.complete("hi", model="b")]
         router.close()
         saved = totals(store.stats().counts)["default"].saved_usd
         with pytest.raises(AllModelsFailed) as caught:
             router.complete("ho", model=["a", "missing/x"])
+        report = check(load(path.read_bytes(), shown="it"), prompt_tokens=1_001)
+        shown = [usd(Decimal(cost)) for cost in ("0.0012345678", "1234.5678", "0.0000001")]
+    assert report.modules[0].highest_usd == 2 * one
+    assert shown == ["$0.001235", "$1,234.57", "<$0.000001"]
     assert [answer.cost_usd for answer in answers] == [2 * one, 0, 0]
     assert (spent.total.cost_usd, spent.total.saved_usd, saved) == (3 * one, 2 * one, 2 * one)
     assert caught.value.cost_usd == one
