@@ -170,7 +170,7 @@ def header_flaw(headers: object) -> str | None:
     try:
         pairs = dict(headers).items()  # type: ignore[call-overload]
     except (TypeError, ValueError):
-        return "they are no mapping of names to texts"
+        return None  # no headers at all: LiteLLM says so
     for name, value in pairs:
         if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name):
             return f"{reprlib.repr(name)} is no name for one"

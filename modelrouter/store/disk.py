@@ -160,6 +160,8 @@ class DiskStore(Store):
     def _open(self) -> Database:
         from .database import FILE_NAME, Database
 
+        if not self.directory.is_absolute():  # elsewhere it would mean another one
+            raise FileNotFoundError(errno.ENOENT, "the working directory has been removed")
         _make_private(self.directory)
         self._remove_damaged(_before(KEPT))
         found = (re.fullmatch(r"db-(\d+)", path.name) for path in self.directory.iterdir())

@@ -140,7 +140,7 @@ def test_check_and_explain_show_it(
 
 # -- headers and addresses
 
-HEADERS: list[tuple[Any, str]] = [
+HEADERS: list[tuple[dict[str, Any], str]] = [
     ({"X-Trace": "a\nb"}, "the value of X-Trace has a line break in it"),
     ({"X-Trace": f"{CANARY}\r\nInjected: 1"}, "the value of X-Trace has a line break in it"),
     ({"X-Trace": "\u00fc"}, "the value of X-Trace has a character that is not ASCII (U+00FC) in it"),
@@ -150,14 +150,11 @@ HEADERS: list[tuple[Any, str]] = [
     ({"X Trace": "a"}, "'X Trace' is no name for one"),
     ({"X-Trace\n": "a"}, "'X-Trace\\n' is no name for one"),
     ({"": "a"}, "'' is no name for one"),
-    ("X-Trace: a", "they are no mapping of names to texts"),
 ]
 
 
 @pytest.mark.parametrize("name", ["extra_headers", "headers"])
-@pytest.mark.parametrize(
-    ("headers", "said"), HEADERS, ids=lambda value: ascii(value) if isinstance(value, dict) else ""
-)
+@pytest.mark.parametrize(("headers", "said"), HEADERS, ids=ascii)
 def test_a_header_that_cannot_be_sent_is_the_callers_to_mend(
     catalog: WriteCatalog, server: ScriptedServer, router: Router, keys: str, name: str, headers: Any, said: str
 ) -> None:

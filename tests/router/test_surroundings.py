@@ -20,6 +20,7 @@ from prometheus_client import CollectorRegistry
 from servers import Fault, Reply, ScriptedServer
 
 import modelrouter
+import modelrouter.store.disk
 from modelrouter import InvalidEnvironment, Router, environment
 
 pytestmark = pytest.mark.heavy
@@ -102,13 +103,17 @@ def test_a_call_from_a_directory_that_is_gone_already(
     shutil.copy("config/models.yaml", elsewhere)
     monkeypatch.setenv("MODELROUTER_STATE_DIR", "state")
     monkeypatch.setenv("MODELROUTER_CONFIG", str(elsewhere))
+    monkeypatch.setattr(modelrouter.store.disk, "REST", 0.0)
     shutil.rmtree(surroundings)
+    with pytest.raises(modelrouter.InvalidCatalog, match="there is no such file"):
+        Router("models.yaml").catalog  # noqa: B018
     with Router() as router:
         assert router.complete("Two and two?", cache=True).model == "second"
         router.warm_up()
+        os.chdir(tmp_path)
+        router.complete("Two and two?", cache=True)
     assert "cache_failed reason=enoent" in caplog.text
-    with pytest.raises(modelrouter.InvalidCatalog, match="there is no such file"):
-        Router("models.yaml").catalog  # noqa: B018
+    assert not Path("state").exists(), "the same name means another place now"
 
 
 def test_the_command_line_in_a_directory_that_is_gone(two: ScriptedServer, tmp_path: Path) -> None:
