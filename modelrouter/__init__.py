@@ -27,6 +27,8 @@ The house, from the ground up; each room takes only from those above it in this 
 
 from __future__ import annotations
 
+# Cannot be imported any more while the interpreter ends, and a first call may come then: from an exit handler.
+import concurrent.futures.thread as _  # noqa: F401
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # for type checkers and editors; at run time __getattr__ does the same, one name at a time
@@ -59,9 +61,9 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time __getattr__ does
 _NAMES = {
     "completion": "Attempt Completion Usage",
     "errors": (
-        "AllModelsFailed BadRequest CallFailed CannotListen ConfigurationError DeadlineExceeded EmbeddedUnavailable "
-        "InvalidCatalog InvalidEnvironment InvalidRequest MetricsUnavailable MissingKey ModelRouterError ProviderError "
-        "StreamInterrupted UnknownModel UnknownModule"
+        "AllModelsFailed BadRequest CallFailed CannotListen CannotSend ConfigurationError DeadlineExceeded "
+        "EmbeddedUnavailable InvalidCatalog InvalidEnvironment InvalidRequest MetricsUnavailable MissingKey "
+        "ModelRouterError ProviderError StreamInterrupted UnknownModel UnknownModule"
     ),
     "metering.server": "mark_worker_dead metrics_app start_metrics_server",
     "metering.track": "Spent Tracker track",

@@ -20,6 +20,7 @@ problem, the evidence, what to do. None carries a secret, nor a reference to an 
     │   │   └── DeadlineExceeded (TimeoutError) time ran out before the chain did
     │   ├── BadRequest (ValueError)             a provider says that the request itself is wrong
     │   └── StreamInterrupted (ConnectionError) a stream broke after its first piece; has .partial_text
+    ├── CannotSend (RuntimeError)               this process has nothing left to send a request with
     ├── ProviderError                           what one provider said; the ``__cause__`` of a CallFailed
     └── StoreError                              what a store could not do; it never fails a call
 """
@@ -43,6 +44,7 @@ __all__ = [
     "BadRequest",
     "CallFailed",
     "CannotListen",
+    "CannotSend",
     "ConfigurationError",
     "DeadlineExceeded",
     "EmbeddedUnavailable",
@@ -321,6 +323,14 @@ class StreamInterrupted(CallFailed, ConnectionError):
             module=module,
             attempts=attempts,
         )
+
+
+class CannotSend(ModelRouterError, RuntimeError):
+    """This process can send no request at the moment: it has no file descriptor, thread or memory left, or is about to
+    end. That is no model's failure, so no other model was asked."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(f"this process cannot send a request: {why}. No other model was asked.")
 
 
 class StoreError(ModelRouterError):

@@ -29,6 +29,7 @@ ERRORS = [
     errors.BadRequest(**CALL),
     errors.StreamInterrupted(**CALL, partial_text="so far"),
     errors.ProviderError(Kind.SERVER, "500", status=500),
+    errors.CannotSend("OSError: [Errno 24] Too many open files"),
     errors.StoreError("busy", "the store is busy"),
 ]
 

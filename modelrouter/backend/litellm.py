@@ -20,14 +20,16 @@ from modelrouter.catalog.known_providers import of_string
 from modelrouter.catalog.target import Target, broken_key, missing_key
 from modelrouter.completion import Kind
 from modelrouter.embedded import server as embedded
-from modelrouter.errors import EmbeddedUnavailable
+from modelrouter.errors import CannotSend, EmbeddedUnavailable
 from modelrouter.planning.exchange import Failure, Obstacle, Piece, Reply, Request
+from modelrouter.redaction import one_line
 
 from . import abilities, loading, tables
 from .answers import reply
 from .arguments import arguments_of
 from .failures import classify
 from .insides import connections, way
+from .own_errors import own
 from .said import Said
 from .stream import Stream
 
@@ -120,6 +122,8 @@ class LiteLLM:
             except TimeoutError:
                 return Failure.timeout(within)
             except Exception as error:  # noqa: BLE001 - providers' clients raise whatever they like; all are failures
+                if (why := own(error, unsent=watch.unsent)) is not None:
+                    raise CannotSend(one_line(why, environment.secret_values())) from None
                 return _failure(error, target, key, unsent=watch.unsent)
 
     async def _call(

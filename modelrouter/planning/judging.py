@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from modelrouter.completion import Kind, ToolCall
+from modelrouter.errors import ModelRouterError
 
 from .effects import Interrupted
 from .endings import broke
@@ -18,7 +19,9 @@ def judge(outcome: Reply | Failure | Interrupted, request: Request) -> tuple[Fai
     if isinstance(outcome, Failure):
         return outcome, None
     if isinstance(outcome, Interrupted):
-        return Failure(Kind.CANCELLED, f"the caller went away ({type(outcome.error).__name__})"), None
+        error = outcome.error
+        said = str(error) if isinstance(error, ModelRouterError) else f"the caller went away ({type(error).__name__})"
+        return Failure(Kind.CANCELLED, said), None
     if broke(outcome.finish_reason):
         return Failure(Kind.SERVER, f"the answer broke off: its finish_reason is {outcome.finish_reason!r}"), None
     if outcome.finish_reason == "content_filter":

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import functools
 import threading
 import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
@@ -117,6 +118,25 @@ def finish(coroutine: Coroutine[Any, Any, Any]) -> None:
         task.add_done_callback(background.tasks.discard)
     else:
         run(coroutine)
+
+
+def outlast_threads() -> None:
+    """Have the running loop do here and now what it would do on threads, where the interpreter is about to end. Exit
+    handlers may still make calls then, but no pool of threads takes anything any more."""
+    if not threading.main_thread().is_alive():
+        loop: Any = asyncio.get_running_loop()
+        loop.run_in_executor = functools.partial(_at_once, loop)
+
+
+def _at_once(
+    loop: asyncio.AbstractEventLoop, _: object, function: Callable[..., Any], *args: Any
+) -> asyncio.Future[Any]:
+    future = loop.create_future()
+    try:
+        future.set_result(function(*args))
+    except Exception as error:  # noqa: BLE001 - of whoever awaits it
+        future.set_exception(error)
+    return future
 
 
 def stop() -> None:

@@ -121,6 +121,7 @@ class Performer:
         """Perform an effect, asynchronously."""
         if (inline := self._inline.get(type(effect))) is not None:
             return inline(effect)
+        event_loops.outlast_threads()
         match effect:
             case effects.Send() | effects.OpenStream():
                 return await self._send(effect)
@@ -154,6 +155,7 @@ class Performer:
 
     async def _send(self, effect: effects.Send | effects.OpenStream) -> Piece | Reply | Failure:
         target, request, within = effect.target, effect.request, effect.within
+        event_loops.outlast_threads()
         announce(target)
         if isinstance(effect, effects.OpenStream):
             return await current().open(target, request, within=within, thinking=effect.thinking)
