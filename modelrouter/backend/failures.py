@@ -21,6 +21,7 @@ from modelrouter.completion import Kind
 from modelrouter.planning.exchange import Failure
 from modelrouter.redaction import one_line, shown_address
 
+from .insides.redirects import Redirected
 from .refusals import Refusal, taken_apart
 from .unreached import Unreached, unreached, wants_password, wants_tls
 from .wordings import kind_of
@@ -92,6 +93,10 @@ def _classified(error: BaseException, target: Target, secrets: Sequence[str]) ->
     raised = type(error).__name__
     said = _said(error)
     address = shown_address(target.api_base) or f"the address of {target.provider}"
+    if (moved := next((link for link in _chain(error) if isinstance(link, Redirected)), None)) is not None:
+        words = f"{address} redirects to {moved.where}, where nothing is sent; if that is right, set 'api_base' to it"
+        message = one_line(f"{moved.status}, {words}", secrets)
+        return Failure(Kind.NOT_FOUND, message, status=moved.status, raised="Redirected")
     if (package := _NO_PACKAGE.search(said)) is not None:
         needed = _PACKAGES.get(package[1].partition(".")[0], package[1])
         message = f"LiteLLM needs the package {needed!r} for it; run 'pip install {needed}'"

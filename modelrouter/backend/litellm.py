@@ -122,8 +122,6 @@ class LiteLLM:
             except TimeoutError:
                 return Failure.timeout(within)
             except Exception as error:  # noqa: BLE001 - providers' clients raise whatever they like; all are failures
-                if (why := own(error, unsent=watch.unsent)) is not None:
-                    raise CannotSend(one_line(why, environment.secret_values())) from None
                 return _failure(error, target, key, unsent=watch.unsent)
 
     async def _call(
@@ -145,4 +143,6 @@ def _failure(error: Exception, target: Target, key: SecretStr | None, *, unsent:
     secrets = environment.secret_values()
     if key is not None and key.get_secret_value():
         secrets.append(key.get_secret_value())
+    if (why := own(error, unsent=unsent)) is not None:
+        raise CannotSend(one_line(why, secrets)) from None
     return classify(error, target, secrets, unsent=unsent)

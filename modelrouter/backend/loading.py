@@ -13,7 +13,7 @@ from typing import Any
 from modelrouter import environment
 from modelrouter.process.forks import held_lock
 
-from .insides import lookups, way
+from .insides import lookups, redirects, way
 
 _BEFORE_IMPORT = {
     "LITELLM_LOCAL_MODEL_COST_MAP": "True",
@@ -54,6 +54,7 @@ def load() -> None:
         # As shipped: what is registered later is about deployments, and not LiteLLM's knowledge of models.
         _rows = {name: dict(row) for name, row in litellm.model_cost.items()}
         lookups.leave_out()
+        redirects.refuse()
         way.choose()
         _loaded = True
 

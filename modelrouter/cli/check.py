@@ -137,12 +137,21 @@ def _unusable(target: Target, tags: Callable[[Provider, str], frozenset[str] | s
     return None
 
 
+class _Staying(urllib.request.HTTPRedirectHandler):
+    """Asks nobody but the address in the catalog."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
+
+
+_opener = urllib.request.build_opener(_Staying)
+
+
 def _tags(row: Provider, api_base: str) -> frozenset[str] | str:
     """The names of the models that this server has, or what is wrong with it."""
     shown, name = shown_address(api_base) or api_base, row.name.capitalize()
     try:
-        # The catalog takes no addresses but those of http and https.
-        with urllib.request.urlopen(f"{api_base.rstrip('/')}{row.tags}", timeout=_PATIENCE) as answer:  # noqa: S310
+        with _opener.open(f"{api_base.rstrip('/')}{row.tags}", timeout=_PATIENCE) as answer:
             return frozenset(model["name"] for model in json.load(answer)["models"])
     except urllib.error.HTTPError as error:
         with error:

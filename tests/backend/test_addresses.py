@@ -6,18 +6,18 @@ import asyncio
 import contextlib
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from conftest import WriteCatalog
-from servers import Known, ScriptedServer
+from conftest import CANARY, WriteCatalog
+from servers import Fault, Known, Reply, ScriptedServer
 from servers.raw import RawServer
 
-from modelrouter import AllModelsFailed, Router
+from modelrouter import AllModelsFailed, Completion, Router
 from modelrouter.backend.abilities import lacks
 from modelrouter.backend.current import LITELLM
-from modelrouter.backend.insides import way
+from modelrouter.backend.insides import redirects, way
 from modelrouter.backend.loading import rows
 from modelrouter.catalog.target import Target
 from modelrouter.planning.exchange import Request
@@ -186,3 +186,117 @@ def test_nothing_of_litellms_table_holds_elsewhere() -> None:
         assert LITELLM.price(there) is None
         assert not any(LITELLM.able(there, ability) for ability in ("reasoning", "response_format", "tools"))
         assert lacks(there, asking) is None, string
+
+
+# Redirects
+
+
+async def _astreamed(router: Router) -> Completion[Any]:
+    async with router.astream("a secret") as pieces:
+        _ = [piece async for piece in pieces]
+    return pieces.answer
+
+
+def _streamed(router: Router) -> Completion[Any]:
+    with router.stream("a secret") as pieces:
+        list(pieces)
+    return pieces.answer
+
+
+HOW: dict[str, Callable[[Router], Completion[Any]]] = {
+    "sync": lambda router: router.complete("a secret"),
+    "async": lambda router: asyncio.run(router.acomplete("a secret")),
+    "stream": _streamed,
+    "astream": lambda router: asyncio.run(_astreamed(router)),
+}
+REACHED = {
+    "openai": "/v1", "anthropic": "", "ollama_chat": "", "gemini": "", "groq": "/v1", "mistral": "/v1",
+    "hosted_vllm": "/v1", "azure": "",
+}  # fmt: skip
+"""Providers, and the path of their interface: by LiteLLM's handler, by OpenAI's client, by LiteLLM's own clients."""
+
+
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("status", [302, 307])
+@pytest.mark.parametrize("provider", REACHED)
+def test_nothing_goes_where_a_server_points(
+    provider: str,
+    status: int,
+    how: str,
+    router: Router,
+    catalog: WriteCatalog,
+    server: ScriptedServer,
+    raw: RawServer,
+    keys: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(f"{provider.upper()}_API_KEY", CANARY)
+    monkeypatch.setenv("AZURE_API_VERSION", "2024-10-21")
+    models = {"a": {"model": f"{provider}/x", "api_base": raw.base + REACHED[provider]}, "b": server.openai("b")}
+    catalog(models, cache=False)
+    there = f"127.0.0.1:{server.port}/v1/elsewhere"
+    raw.says("", status, Location=f"http://user:password@{there}?token=secret")
+    answer = HOW[how](router)
+    assert answer.model == "b"
+    assert [request.path for request in server.ledger] == ["/v1/chat/completions"]
+    (first, _) = answer.attempts
+    assert len(raw.bodies) == 1
+    assert (first.error_kind, first.status) == ("not_found", status)
+    assert f"{raw.base}{REACHED[provider]} redirects to http://{there}, where nothing is sent" in str(first.error)
+    assert "set 'api_base' to it" in str(first.error)
+
+
+@pytest.mark.parametrize("provider", REACHED)
+def test_nor_in_the_plain_way(
+    provider: str,
+    either_way: str,
+    router: Router,
+    catalog: WriteCatalog,
+    server: ScriptedServer,
+    raw: RawServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv(f"{provider.upper()}_API_KEY", CANARY)
+    monkeypatch.setenv("AZURE_API_VERSION", "2024-10-21")
+    catalog({"a": {"model": f"{provider}/x", "api_base": raw.base + REACHED[provider]}}, cache=False)
+    for ask in HOW.values():
+        raw.says("", 307, Location=f"{server.ollama_base}/elsewhere")
+        with pytest.raises(AllModelsFailed, match="not_found: 307, "):
+            ask(router)
+    assert server.ledger == []
+
+
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("wire", ["openai", "anthropic", "ollama"])
+def test_a_server_may_point_at_itself(
+    wire: str, how: str, router: Router, catalog: WriteCatalog, server: ScriptedServer, keys: str
+) -> None:
+    entry = getattr(server, wire)("a")
+    path = {"openai": "/v1/chat/completions", "anthropic": "/v1/messages", "ollama": "/api/chat"}[wire]
+    server.script("a", Fault(307, headers={"Location": path}), Reply())
+    catalog({"a": entry}, cache=False, retries=0)
+    assert HOW[how](router).text == "ok"
+    assert server.count("a") == 2
+
+
+@pytest.mark.parametrize(
+    ("here", "there", "near"),
+    [
+        (("http", "a", 80), ("https", "a", 443), True),
+        (("https", "a", 443), ("http", "a", 80), False),
+        (("http", "a", 80), ("https", "b", 443), False),
+        (("http", "a", 8000), ("https", "a", 443), False),
+        (("https", "a", 443), ("https", "a", 8443), False),
+    ],
+)
+def test_from_http_a_server_may_point_at_its_own_https(here: Any, there: Any, near: bool) -> None:
+    assert redirects._near(here, there) is near
+
+
+def test_other_codes_requests_are_redirected_as_before(server: ScriptedServer, raw: RawServer) -> None:
+    import httpx
+
+    LITELLM.load()
+    raw.says("", 307, Location=f"{server.ollama_base}/elsewhere")
+    httpx.post(raw.base, json={}, follow_redirects=True)
+    assert [request.path for request in server.ledger] == ["/elsewhere"]

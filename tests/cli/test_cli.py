@@ -19,6 +19,7 @@ import httpx
 import pytest
 from conftest import CANARY, WriteCatalog
 from servers import Fault, Hang, Reply, ScriptedServer
+from servers.raw import RawServer
 from servers.tls import Authority, closes, listening, talks_tls
 
 from modelrouter.cli.app import main
@@ -335,6 +336,14 @@ def test_check_names_what_is_wrong_on_the_way_to_a_server(cli: Cli, catalog: Wri
     assert f"the connection to {bases[1]} was lost" in said
     assert f"the name in {bases[2]} is not known (" in said
     assert "ollama serve" not in said
+
+
+def test_check_asks_nobody_whom_a_server_points_at(cli: Cli, catalog: WriteCatalog, server: ScriptedServer) -> None:
+    with RawServer() as raw:
+        raw.says("", 307, Location=f"{server.ollama_base}/api/tags")
+        catalog({"moved": {"model": "ollama_chat/llama2", "api_base": raw.base}})
+        assert f"what answers at {raw.base} is not Ollama: status 307 to GET /api/tags" in cli("check").out
+    assert server.ledger == []
 
 
 @pytest.mark.heavy

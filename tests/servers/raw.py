@@ -90,5 +90,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
         self.close_connection = self.close_connection or bool(self.raw.missing)
 
+    do_GET = do_POST  # noqa: N815 - the standard library's name
+
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the standard library's name
         """Nothing on stderr."""

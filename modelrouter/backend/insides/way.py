@@ -14,7 +14,7 @@ from modelrouter.backend.chunks import Chunks, Wrapped
 from modelrouter.backend.said import Said
 from modelrouter.catalog.known_providers import of_string
 
-from . import below, connections, listening, lookups, quiet
+from . import below, connections, listening, lookups, quiet, redirects
 
 logger = logging.getLogger("modelrouter")
 
@@ -58,6 +58,7 @@ def probe() -> None:
     listening.probe()
     connections.probe()
     lookups.probe()
+    redirects.probe()
 
 
 def _give_up(error: Exception) -> None:
