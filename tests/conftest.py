@@ -12,6 +12,7 @@ import shutil
 import signal
 import sys
 import warnings
+from asyncio.selector_events import _SelectorTransport  # type: ignore[attr-defined]
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -30,6 +31,7 @@ from modelrouter.backend.current import LITELLM
 from modelrouter.backend.insides import way
 from modelrouter.catalog import live
 from modelrouter.planning import attempt
+from modelrouter.process import event_loops
 from modelrouter.router import default
 
 CANARY = "sk-canary-0123456789abcdef"
@@ -253,9 +255,14 @@ def litellms_litter() -> Iterator[None]:
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)
+        event_loops.stop()  # which has their connections, too
         litellm.in_memory_llm_clients_cache.flush_cache()
         vars(litellm).pop("module_level_aclient", None)  # made anew when it is asked for
         gc.collect()
+    for each in gc.get_objects():  # what somebody still refers to would be complained of later
+        if isinstance(each, _SelectorTransport) and each._sock is not None and each._loop.is_closed():
+            each._sock.close()
+            each._sock = None
 
 
 @pytest.fixture
