@@ -11,6 +11,7 @@ from modelrouter.catalog.target import Target
 from modelrouter.parameters import having
 from modelrouter.planning.exchange import Request
 
+from . import schemas
 from .loading import loaded
 from .tables import row
 
@@ -35,6 +36,8 @@ def lacks(target: Target, request: Request) -> str | None:
         return "it takes no response_format without a schema"
     if "picture_by_address" not in sent and any(url.startswith("http") for url in _images(request)):
         return "it takes no images by their address; pass them as data: URLs"
+    if (why := schemas.refused(target.litellm_model, request.params)) is not None:
+        return why
     passes = taken(target)
     if passes is None:
         return None

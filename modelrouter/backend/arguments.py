@@ -16,6 +16,7 @@ from modelrouter.parameters import having
 from modelrouter.planning.exchange import Request
 from modelrouter.redaction import without_password
 
+from . import schemas
 from .abilities import needs, passed, taken, takes
 from .thinking import make_room
 
@@ -50,6 +51,7 @@ def arguments_of(
         "litellm_call_id": f"{OWN_CALLS}{uuid.uuid4()}",
     }
     make_room(arguments, request.settled)
+    schemas.fit(arguments)
     if target.api_base is not None:
         arguments["api_base"], password = without_password(target.api_base)
         if password is not None:
