@@ -69,8 +69,9 @@ class Said:
     def ended(self, litellms: str | None) -> str | None:
         """How the answer ended, in OpenAI's words as far as it has them, out of LiteLLM's word and the provider's own;
         empty: nobody said; None: it has not."""
+        litellms = endings.in_openais(litellms)
         if not self.heard:
-            return endings.in_openais(litellms)
+            return litellms
         own = endings.in_openais(self.ending)
         if own is None and (litellms is None or litellms in endings.COMPLETE):
             return self.ending  # what LiteLLM says is its own guess

@@ -6,6 +6,8 @@ that is given to the caller, in the provider's own word, and not remembered.
 
 from __future__ import annotations
 
+import re
+
 COMPLETE = frozenset(("stop", "tool_calls", "function_call"))
 """OpenAI's words for answers that are worth remembering: one that was cut off at max_tokens is not."""
 
@@ -15,7 +17,7 @@ _MEANINGS = {
     "stop": "stop end_turn stop_sequence complete eos eos_token",
     "tool_calls": "tool_calls tool_call tool_use",
     "function_call": "function_call",
-    "length": "length max_tokens model_length token_limit model_context_window_exceeded",
+    "length": "length max_tokens max_output_tokens model_length token_limit model_context_window_exceeded",
     "content_filter": (
         "content_filter content_filtered refusal safety recitation language other blocklist prohibited_content spii "
         "image_safety image_prohibited_content image_recitation image_other no_image escalation sensitive "
@@ -34,14 +36,21 @@ of the source of vLLM (v1/engine, FinishReason), SGLang and text-generation-infe
 NO_IMAGE, as LiteLLM has it."""
 
 _OPENAIS = {word: meaning for meaning, words in _MEANINGS.items() for word in words.split()}
+_BREAKS = re.compile(r"error|fail|abort|cancel|interrupt|terminated|time_?out|malformed")
+"""In words that are not known: gateways have their own for an answer that broke off."""
+
+
+def _meaning(word: str | None) -> str | None:
+    plain = (word or "").lower().replace("-", "_")
+    return _OPENAIS.get(plain) or (_BROKE if _BREAKS.search(plain) else None)
 
 
 def in_openais(word: str | None) -> str | None:
     """OpenAI's word for the provider's; the provider's own, where OpenAI has none."""
-    meaning = _OPENAIS.get((word or "").lower())
+    meaning = _meaning(word)
     return word or None if meaning in (None, _BROKE) else meaning
 
 
 def broke(word: str | None) -> bool:
     """The provider says that its answer broke off, or that the model has made no answer."""
-    return _OPENAIS.get((word or "").lower()) == _BROKE
+    return _meaning(word) == _BROKE

@@ -217,6 +217,19 @@ def test_only_a_word_that_means_a_whole_answer_counts_as_one(
                 assert attempt.cost_usd, "an answer that was turned down is billed"
 
 
+@pytest.mark.parametrize("provider", OPENAIS)
+def test_words_of_other_providers_mean_the_same_in_openais_form(
+    provider: str, chain: Callable[[str], Router], raw: RawServer, hows: tuple[str, ...]
+) -> None:
+    """Gateways hand them on as they are."""
+    router = chain(provider)
+    for how in hows:
+        for word in ("end_turn", "STOP", "eos"):
+            says(raw, provider, how, word)
+            answers = [ask(router, how, f"{how} {word}", model="a") for _ in range(2)]
+            assert [(answer.finish_reason, answer.cached) for answer in answers] == [("stop", False), ("stop", True)]
+
+
 @pytest.mark.parametrize("provider", ["openai", "deepseek", "anthropic", "ollama", "gemini"])
 def test_an_answer_that_does_not_say_how_it_ended_is_one_and_is_not_remembered(
     provider: str, chain: Callable[[str], Router], raw: RawServer, hows: tuple[str, ...]

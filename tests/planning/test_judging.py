@@ -31,8 +31,9 @@ def kind(reply: Reply, *, mends: bool = False, **params: Any) -> Kind | None:
 def test_a_word_for_an_ending_has_one_meaning() -> None:
     words = Counter(" ".join(endings._MEANINGS.values()).split())
     assert words.most_common(1)[0][1] == 1
-    assert [endings.in_openais(word) for word in ("STOP", "max_tokens", "new", "", None)] == [
+    assert [endings.in_openais(word) for word in ("STOP", "tool-calls", "max_tokens", "new", "", None)] == [
         "stop",
+        "tool_calls",
         "length",
         "new",
         None,
@@ -42,7 +43,15 @@ def test_a_word_for_an_ending_has_one_meaning() -> None:
 
 @pytest.mark.parametrize(
     ("word", "expected"),
-    [("error", Kind.SERVER), ("MALFORMED_FUNCTION_CALL", Kind.SERVER), ("new", None), (None, None)],
+    [
+        ("error", Kind.SERVER),
+        ("MALFORMED_FUNCTION_CALL", Kind.SERVER),
+        ("upstream-error", Kind.SERVER),
+        ("canceled", Kind.SERVER),
+        ("error_toxic", None),
+        ("new", None),
+        (None, None),
+    ],
 )
 def test_an_answer_that_broke_off_is_none_whatever_has_come(word: str | None, expected: Kind | None) -> None:
     assert kind(Reply("half a text", Usage(1, 1), word)) == expected

@@ -57,8 +57,8 @@ class _Direct:
             raise translated(error, self._litellm_model, {}) from error
         self._kept.append(chunk)
         for choice in (chunk.choices or ())[:1]:
-            if isinstance(choice.finish_reason, str):
-                self._finish = choice.finish_reason or self._finish
+            if isinstance(choice.finish_reason, str) and choice.finish_reason not in ("", "null"):
+                self._finish = choice.finish_reason
         return chunk
 
     def finish(self) -> str | None:
