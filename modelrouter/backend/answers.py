@@ -63,11 +63,11 @@ def reply(response: Any, said: Said) -> Reply:
 
 def _text(message: Any) -> str:
     """The message's text, with the reasoning put aside that was in it."""
-    said, reasoning = message.content or "", getattr(message, "reasoning_content", None) or ""
-    thought, text = told_apart(said, found=bool(reasoning))
+    said, reasoning = message.content or "", getattr(message, "reasoning_content", None)
+    thought, text = told_apart(said, found=reasoning is not None)  # empty: LiteLLM has taken out tags with nothing in
     if text != said:
         message.content = text or None
-        message.reasoning_content = f"{reasoning}{thought}".strip() or None
+        message.reasoning_content = f"{reasoning or ''}{thought}".strip() or None
     return text
 
 

@@ -41,8 +41,10 @@ class Said:
             self.ends(choice.get("finish_reason"))
             message = choice.get("message") or choice.get("delta")
             if isinstance(message, dict) and isinstance(parts := message.get("content"), list | dict):
-                self.text, thought = read(parts)
+                self.text, thought, refusal = read(parts)
                 message["content"] = self.text
+                if refusal:
+                    message.setdefault("refusal", refusal)
                 if thought:  # LiteLLM reads one name in all whole answers, and another in all streams
                     message.setdefault("reasoning_content" if "message" in choice else "reasoning", thought)
                 changed = self.parts
@@ -89,20 +91,25 @@ class Said:
         return litellm.ModelResponse(**self._body)
 
 
-def read(parts: Any) -> tuple[str, str]:
-    """The text in a list of parts, and the reasoning. A kind that is not known is neither."""
+def read(parts: Any) -> tuple[str, str, str]:
+    """The text in a list of parts, the reasoning, and the refusal. A kind that is not known is none of them."""
     texts: list[str] = []
     thoughts: list[str] = []
+    refusals: list[str] = []
     for part in parts if isinstance(parts, list) else [parts]:
         kind = part.get("type") if isinstance(part, dict) else None
         if kind in _REASONING:
             thoughts.append(_plain(part))
         elif kind in (None, "text", "output_text"):
             texts.append(_plain(part))
-    return "".join(texts), "".join(thoughts)
+        elif kind == "refusal":
+            refusals.append(_plain(part))
+    return "".join(texts), "".join(thoughts), "".join(refusals)
 
 
 _REASONING = ("thinking", "reasoning", "reasoning_content", "thought")
+_WRITTEN = ("text", "value", *_REASONING, "summary", "content", "refusal")
+"""Where it is written; ``value`` in the text of OpenAI's Assistants."""
 
 
 def _plain(part: Any) -> str:
@@ -112,7 +119,7 @@ def _plain(part: Any) -> str:
     if isinstance(part, list):
         return "".join(map(_plain, part))
     if isinstance(part, dict):
-        return next((_plain(part[name]) for name in ("text", *_REASONING, "summary", "content") if part.get(name)), "")
+        return next((_plain(part[name]) for name in _WRITTEN if part.get(name)), "")
     return ""
 
 

@@ -115,7 +115,7 @@ class Stream:
         self._calls.take(delta)
         self._refused = self._refused or bool(getattr(delta, "refusal", None))
         thought = getattr(delta, "reasoning_content", None) or getattr(delta, "reasoning", None)
-        if isinstance(thought, str) and thought:
+        if isinstance(thought, str):
             self._apart.found = True
             self._keep(thought, "")
         if isinstance(delta.content, str) and delta.content:

@@ -11,6 +11,7 @@ from __future__ import annotations
 _TAGS = {
     "<think>": "</think>",  # DeepSeek R1, Qwen 3, GLM and most others
     "<thinking>": "</thinking>",
+    "<thought>": "</thought>",  # EXAONE Deep's, and Gemini's in OpenAI's form
     "<budget:thinking>": "</budget:thinking>",  # these three are reasoning to LiteLLM, too, in whole answers
     "<seed:think>": "</seed:think>",  # ByteDance's Seed-OSS
     "[THINK]": "[/THINK]",  # Mistral's Magistral

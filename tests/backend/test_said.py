@@ -273,6 +273,7 @@ PARTS: Mapping[str, tuple[Any, str | None]] = {
     "thinking in a text": ([{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "ab"}], "hm"),
     "no type": ([{"text": "ab"}, {"type": "image_url", "image_url": {"url": "data:x"}}], None),
     "texts alone": (["a", "b"], None),
+    "a text with its value": ([{"type": "text", "text": {"value": "ab", "annotations": []}}], None),
     "one part alone": ({"type": "text", "text": "ab"}, None),
 }
 
@@ -297,6 +298,16 @@ def test_parts_without_a_text_are_an_empty_answer(chain: Callable[[str], Router]
         says(raw, "openai", how, "stop", [{"type": "thinking", "thinking": "hm"}])
         answer = ask(chain("openai"), how, how)
         assert [attempt.error_kind for attempt in answer.attempts] == [Kind.EMPTY_RESPONSE, None]
+
+
+@pytest.mark.parametrize("provider", sorted(OPENAIS.keys() - {"mistral"}))
+def test_parts_that_refuse_are_a_refusal(
+    provider: str, chain: Callable[[str], Router], raw: RawServer, hows: tuple[str, ...]
+) -> None:
+    for how in hows:
+        says(raw, provider, how, "stop", [{"type": "refusal", "refusal": "I won't"}])
+        answer = ask(chain(provider), how, how)
+        assert [attempt.error_kind for attempt in answer.attempts] == [Kind.CONTENT_POLICY, None]
 
 
 CALLERS = ("openai", "groq", "mistral", "anthropic", "ollama", "gemini")
