@@ -26,8 +26,12 @@ def usage_of(usage: Any) -> Usage | None:
 def _beside(usage: Any, reasoning: int, read: int, written: int) -> int:
     """Reasoning that `completion_tokens` leaves out and `total_tokens` has: xAI's, and Gemini's in OpenAI's form, which
     names it nowhere (https://docs.x.ai/docs/guides/reasoning, https://ai.google.dev/gemini-api/docs/openai). What is
-    as much as the cached tokens are those, beside the prompt, as gateways to Claude count."""
-    left = _count(_of(usage, "total_tokens")) - _count(usage.prompt_tokens) - _count(usage.completion_tokens)
+    as much as the cached tokens are those, beside the prompt, as gateways to Claude count. Without a total,
+    reasoning that is more than the completion is no part of it."""
+    completion, total = _count(usage.completion_tokens), _count(_of(usage, "total_tokens"))
+    if not total:
+        return reasoning if reasoning > completion else 0
+    left = total - _count(usage.prompt_tokens) - completion
     if left <= 0:
         return 0
     cached = {count for count in (read, written, read + written) if count}

@@ -268,6 +268,14 @@ def test_reasoning_is_part_of_the_output_wherever_it_is_counted(
     assert counted(model, said, stream=stream) == usage
 
 
+@pytest.mark.parametrize("model", ["openai/x", "openrouter/a/b"])  # for xAI, LiteLLM makes up a total
+def test_without_a_total_reasoning_is_inside_what_can_hold_it(model: str, counted: Count) -> None:
+    for completion in (9, 103):
+        for stream in (False, True):
+            said = counted(model, of_openai(completion, None, 94), stream=stream)
+            assert said == Usage(32, 103, reasoning_tokens=94)
+
+
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
 def test_gemini_counts_its_thoughts_beside_its_candidates(stream: bool, counted: Count) -> None:
     said = {"promptTokenCount": 32, "candidatesTokenCount": 9, "thoughtsTokenCount": 94, "totalTokenCount": 135}
