@@ -193,6 +193,16 @@ def flaw(name: str) -> str | None:
     return what and f"{name} {what}; paste the key again, alone and on one line"
 
 
+_IN_HEADERS = re.compile(r"_(ORG|ORGANIZATION|PROJECT)(_ID)?$")
+
+
+def unsendable() -> dict[str, str]:
+    """The variables that LiteLLM may have put into a header, which no header can hold: name -> what each has in it."""
+    sent = (name for name in sorted(names()) if name in _asked or is_secret(name) or _IN_HEADERS.search(name))
+    found = ((name, odd(value(name) or "")) for name in sent)
+    return {name: what for name, what in found if what is not None}
+
+
 def secret_values() -> list[str]:
     """The values of all variables that hold secrets, the longest first: to be taken out of what is shown.
 

@@ -15,7 +15,7 @@ _IN_PROSE = re.compile(rf"{_KEYS}|\bkey-[A-Za-z0-9_\-*.]{{6,}}")  # in a catalog
 _AS_VALUE = re.compile(rf"{_KEYS}|^[A-Za-z0-9+_-]{{40}}")
 _PASSWORD = re.compile(r"[^/\s:@]*:[^/\s@]+@")
 """In an address, with the name before it."""
-_NAMES = re.compile(r"(key|token|secret|password|credentials?|authorization)(_id|_?\d+)?$", re.IGNORECASE)
+_NAMES = re.compile(r"(key|token|secret|password|credentials?|authorization)(_id|_?\d+|_bedrock)?$", re.IGNORECASE)
 _NO_SECRETS = frozenset(("bos_token", "cache_key", "eos_token", "pad_token", "prompt_cache_key"))
 _CONTAINERS = re.compile(r"headers$|^extra_", re.IGNORECASE)
 _LONGEST_VALUE = 60

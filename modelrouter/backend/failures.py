@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
+from modelrouter import environment
 from modelrouter.catalog.known_providers import Provider, known
 from modelrouter.catalog.target import Target
 from modelrouter.completion import Kind
@@ -76,6 +77,10 @@ _NOT_JSON = re.compile(
     r"invalid response from llm endpoint|is not json",
     re.IGNORECASE,
 )
+_NO_HEADER = re.compile(
+    r"control character detected in headers|illegal header (name|value)|invalid header", re.IGNORECASE
+)
+"""aiohttp's, h11's, http.client's."""
 
 
 def classify(error: BaseException, target: Target, secrets: Sequence[str], *, unsent: bool = False) -> Failure:
@@ -103,6 +108,8 @@ def _classified(error: BaseException, target: Target, secrets: Sequence[str]) ->
         return Failure(Kind.UNSUPPORTED, message, raised=raised)
     refusal = taken_apart(_body(error), said)
     chain = list(_chain(error))
+    if (why := _no_header(chain, target.provider)) is not None:
+        return Failure(Kind.AUTH, why, raised=raised, unsent=True)
     answered = any(map(_answered, chain))
     status = _status(error)
     if raised == "APIConnectionError" or ((status or 500) >= 500 and _NOT_JSON.search(said)):
@@ -149,6 +156,17 @@ def _way(
     if status == 407:
         return wants_password(address)
     return wants_tls(refusal.shown, address) if status == 400 else None
+
+
+def _no_header(chain: Sequence[BaseException], provider: str) -> str | None:
+    """Which variable LiteLLM has read by itself and put into a header that cannot be sent, and the mend."""
+    for link in chain:
+        encoding = isinstance(link, UnicodeEncodeError) and link.encoding in ("ascii", "latin-1")
+        if encoding or (isinstance(link, ValueError) and _NO_HEADER.search(str(link))):
+            odd = [f"{name} has {what} in it" for name, what in environment.unsendable().items()]
+            where = "; ".join(odd) or f"a variable that LiteLLM reads for {provider} has a character that none can hold"
+            return f"a header cannot be sent: {where}; paste it again, alone and on one line"
+    return None
 
 
 def _lost(chain: Sequence[BaseException]) -> str:

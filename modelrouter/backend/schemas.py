@@ -97,7 +97,8 @@ def written_out(schema: Mapping[str, Any]) -> dict[str, Any] | None:
             if part["$ref"] in within:
                 raise _Endless
             beside = {key: value for key, value in part.items() if key != "$ref"}
-            return written({**target, **beside}, (*within, part["$ref"]))
+            name = part["$ref"].rpartition("/")[2]  # which says something, too
+            return written({"title": name, **target, **beside}, (*within, part["$ref"]))
         return {
             key: value if key in _DATA and not names else written(value, within, names=key in _MAPS and not names)
             for key, value in part.items()

@@ -116,6 +116,40 @@ def test_the_next_model_is_asked_and_nothing_sent(
     assert CANARY not in f"{caught.value} {caplog.text}"
 
 
+@pytest.mark.parametrize("value", [f"{CANARY}\n{CANARY}", f"\u201c{CANARY}\u201d", f"{CANARY}\n"], ids=ascii)
+@pytest.mark.parametrize(
+    ("variable", "litellm_model"),
+    [
+        ("HF_TOKEN", "huggingface/meta/first"),
+        ("FRIENDLI_TOKEN", "friendliai/first"),
+        ("AWS_BEARER_TOKEN_BEDROCK", "bedrock/first"),
+        ("OPENAI_ORGANIZATION", "openai/first"),
+    ],
+)
+def test_what_litellm_reads_by_itself_is_named_too(
+    catalog: WriteCatalog,
+    server: ScriptedServer,
+    router: Router,
+    keys: str,
+    monkeypatch: pytest.MonkeyPatch,
+    variable: str,
+    litellm_model: str,
+    value: str,
+) -> None:
+    first = {"model": litellm_model, "api_base": f"{server.openai_base}/{len(value)}"}  # a client of its own
+    catalog({"first": first, "second": server.openai("second")}, cache=False)
+    monkeypatch.setenv("AWS_REGION_NAME", "eu-central-1")
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(AllModelsFailed) as caught:
+        router.complete("Well?", model="first")
+    (attempt,) = caught.value.attempts
+    what = "a typographic quotation mark (U+201C)" if "\u201c" in value else "a line break"
+    assert (attempt.outcome, attempt.error_kind) == ("skipped", Kind.AUTH)
+    assert f"{variable} has {what} in it; paste it again" in (attempt.error or "")
+    assert CANARY not in str(caught.value)
+    assert server.ledger == []
+
+
 def test_check_and_explain_show_it(
     catalog: WriteCatalog, server: ScriptedServer, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -212,7 +212,11 @@ def test_names_are_no_references_and_data_is_left_alone() -> None:
         "$defs": {"N": {"type": "integer"}},
     }
     assert written_out(schema) == {
-        "properties": {"$ref": {"type": "string"}, "definitions": {"const": {"$ref": "#/x"}}, "n": {"type": "integer"}}
+        "properties": {
+            "$ref": {"type": "string"},
+            "definitions": {"const": {"$ref": "#/x"}},
+            "n": {"title": "N", "type": "integer"},
+        }
     }
 
 
