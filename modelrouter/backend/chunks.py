@@ -9,7 +9,7 @@ from .insides import connections
 from .said import Said
 
 _NO_END = "Stream ended before a finish_reason"
-"""LiteLLM's words, from 1.108.7 on."""
+"""LiteLLM's words, from 1.108.7 on; we say it in ours."""
 
 
 class Chunks(Protocol):
@@ -28,6 +28,16 @@ class Chunks(Protocol):
         """LiteLLM's ``ModelResponse``."""
 
 
+def is_cut(error: BaseException | None) -> bool:
+    """Whether the connection was lost, in httpx's words below those of LiteLLM and OpenAI's client. After the end of an
+    answer that does not matter."""
+    import httpx
+
+    while error is not None and not isinstance(error, httpx.ReadError | httpx.RemoteProtocolError):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
 class Wrapped:
     """The chunks of LiteLLM's wrapper, which puts its own estimate of the tokens at the end of a stream without, and
     works out what it cost."""
@@ -42,7 +52,7 @@ class Wrapped:
             with connections.watch():
                 self._kept.append(chunk := await anext(self._wrapper))
         except Exception as error:
-            if _NO_END in str(error):  # which we say in our words
+            if _NO_END in str(error) or (is_cut(error) and self.finish() is not None):
                 raise StopAsyncIteration from None
             raise
         return chunk

@@ -149,6 +149,17 @@ def test_a_stream_is_whole_only_when_its_provider_says_so(
 
 
 @each_provider
+def test_a_connection_that_is_lost_after_the_end_is_of_no_interest(
+    provider: str, either_way: None, frames: Frames, router: Router, raw: RawServer
+) -> None:
+    said = "".join(frames(["one ", "two"], True)).removesuffix("data: [DONE]\n\n")
+    raw.says(said, cut=True, content_type="text/event-stream")
+    with router.stream("hi") as pieces:
+        assert "".join(pieces) == "one two"
+    assert (pieces.answer.model, pieces.answer.finish_reason) == ("a", "stop")
+
+
+@each_provider
 def test_a_line_that_is_not_json_is_the_servers_mistake(
     provider: str, either_way: None, frames: Frames, router: Router, raw: RawServer
 ) -> None:

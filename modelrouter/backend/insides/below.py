@@ -7,7 +7,7 @@ import functools
 from collections.abc import Iterable
 from typing import Any
 
-from modelrouter.backend.chunks import Chunks
+from modelrouter.backend.chunks import Chunks, is_cut
 from modelrouter.backend.said import Said
 from modelrouter.backend.tool_calls import text_of
 from modelrouter.catalog.known_providers import of_string
@@ -49,10 +49,7 @@ class _Direct:
         except StopAsyncIteration:
             raise
         except Exception as error:
-            import httpx
-
-            cut = isinstance(error, httpx.ReadError | httpx.RemoteProtocolError)
-            if cut and self._finish is not None:  # after all that matters
+            if self._finish is not None and is_cut(error):
                 raise StopAsyncIteration from None
             raise translated(error, self._litellm_model, {}) from error
         self._kept.append(chunk)
