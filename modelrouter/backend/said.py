@@ -8,6 +8,9 @@ from typing import Any
 
 from modelrouter.planning import endings
 
+ENDINGS = ("finish_reason", "native_finish_reason", "error")
+"""Where a choice in OpenAI's form says how it ended; the last two are OpenRouter's."""
+
 
 class Said:
     """Hears one answer, whole or chunk by chunk.
@@ -38,7 +41,10 @@ class Said:
         """Hear an answer, or a chunk of one; whether a list of parts in it was put into one text."""
         changed = False
         if choice := _first(body.get("choices")):  # OpenAI's form
-            self.ends(choice.get("finish_reason"))
+            native, broken = choice.get("native_finish_reason"), choice.get("error") or body.get("error")
+            self.ends("error" if broken else choice.get("finish_reason"))
+            if isinstance(native, str) and endings.broke(native):  # which OpenRouter may call a stop
+                self.ends(native)
             message = choice.get("message") or choice.get("delta")
             if isinstance(message, dict) and isinstance(parts := message.get("content"), list | dict):
                 self.text, thought, refusal = read(parts)
@@ -64,7 +70,7 @@ class Said:
         """Hear how the answer ends, if it does."""
         self.heard = True
         if isinstance(word, str) and word not in ("", "null"):  # DashScope's, until it has ended
-            self.ending = word
+            self.ending = self.ending if endings.broke(self.ending) else word
         elif over:
             self.ending = self.ending or ""
 

@@ -230,6 +230,28 @@ def test_words_of_other_providers_mean_the_same_in_openais_form(
             assert [(answer.finish_reason, answer.cached) for answer in answers] == [("stop", False), ("stop", True)]
 
 
+@pytest.mark.parametrize("provider", OPENAIS)
+def test_an_error_beside_a_text_is_the_answers(
+    provider: str, chain: Callable[[str], Router], raw: RawServer, hows: tuple[str, ...]
+) -> None:
+    """OpenRouter has one in each choice, and the word of the provider behind it."""
+    router = chain(provider)
+    for how in hows:
+        for beside in (
+            {"error": {"code": 502, "message": "gone"}},
+            {"native_finish_reason": "MALFORMED_FUNCTION_CALL"},
+        ):
+            body = _openais("stop", "ab", None, "stream" in how)
+            (body[-1] if "stream" in how else body)["choices"][0].update(beside)
+            if "stream" in how:
+                raw.says("".join(f"data: {json.dumps(event)}\n\n" for event in body), content_type="text/event-stream")
+            else:
+                raw.says(body)
+            with pytest.raises((AllModelsFailed, StreamInterrupted)) as caught:
+                ask(router, how, f"{how} {beside}", model="a")
+            assert [attempt.error_kind for attempt in caught.value.attempts] == [Kind.SERVER]
+
+
 @pytest.mark.parametrize("provider", ["openai", "deepseek", "anthropic", "ollama", "gemini"])
 def test_an_answer_that_does_not_say_how_it_ended_is_one_and_is_not_remembered(
     provider: str, chain: Callable[[str], Router], raw: RawServer, hows: tuple[str, ...]

@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from typing import Any
 
 from modelrouter.backend.refusals import taken_apart
-from modelrouter.backend.said import Said
+from modelrouter.backend.said import ENDINGS, Said
 
 
 def listen(wrapper: Any, said: Said) -> None:
@@ -103,8 +103,8 @@ async def _heard_chunks(chunks: AsyncGenerator[Any, None], said: Said) -> AsyncI
             for choice in (getattr(chunk, "choices", None) or ())[:1]:
                 delta = getattr(choice, "delta", None)
                 heard = {"content": getattr(delta, "content", None)}
-                finish = getattr(choice, "finish_reason", None)
-                if said.take({"choices": [{"finish_reason": finish, "delta": heard}]}):
+                told = {name: getattr(choice, name, None) for name in ENDINGS}
+                if said.take({"choices": [{**told, "delta": heard}]}):
                     for name, value in heard.items():
                         setattr(delta, name, value)
             yield chunk
