@@ -94,18 +94,18 @@ model                              each
 _WORDS = """
 use cache=: cache_enabled cacheable disable_cache enable_cache force_refresh no_cache refresh refresh_cache skip_cache use_cache
 set 'cache: {ttl: ...}' of the module: cache_ttl ttl
-use retries=: attempts max_attempts max_tries retry retry_attempts retry_count retry_policy retry_strategy tries
-use timeout= for one attempt, deadline= for the whole call: max_wait timeout_seconds total_timeout
+use retries=: attempts max_attempts max_tries retry retry_attempts retry_on retry_count retry_policy retry_strategy tries
+use timeout= for one attempt, deadline= for the whole call: deadline_ms deadline_seconds max_time max_wait timeout_ms timeout_seconds total_timeout
 use model=, such as 'openai/gpt-4': deployment engine llm llm_provider model_name model_provider provider provider_name provider_type
 list the models in the module's chain, or pass model=[...]: backup chain fallback_model fallback_models model_list
 use module=: module_name
 the prompt is the first argument: content input inputs query question text user_input user_message user_prompt
 use messages=: chat conversation history msgs
 use system=: sys systemPrompt sys_prompt system_message
-use response_format=: output_model output_schema output_type response_model
+use response_format=: json_mode output_model output_schema output_type response_model
 use temperature=: temp
 pass each parameter by its own name: kwargs llm_kwargs model_kwargs params
-keys come from the environment: anthropic_api_key openai_api_key
+keys come from the environment: api_key_env anthropic_api_key openai_api_key
 """  # noqa: E501 - a table
 
 OTHER_WORDS: Mapping[str, str] = {
@@ -122,6 +122,7 @@ OTHERS = frozenset(
     num_predict extra_query reasoning reasoning_format repeat_penalty repetition_penalty safety_settings search_options
     serviceTier speed stop_sequences system_prompt think top_a topP typical_p
     options parse_tool_calls preset_cache_key prompt_cache_options prompt_id sequence_penalty temperature_last
+    anthropic_version mode model_id
     """.split()
 )
 """Parameters of single providers that look like a slip of one of LiteLLM's, or of a call's own, and are none."""

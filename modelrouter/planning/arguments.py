@@ -58,6 +58,7 @@ def _folded(name: str) -> str:
 
 
 _FOLDED = {_folded(name): name for name in _MEANT}
+_OTHER_WORDS = {_folded(name): why for name, why in OTHER_WORDS.items()}
 
 
 @lru_cache(maxsize=256)
@@ -67,7 +68,7 @@ def _slip(name: str) -> str | None:
         return None
     letters = sorted(name.lower())
     swapped = (known for known in sorted(_MEANT) if sorted(known) == letters)
-    return _FOLDED.get(_folded(name)) or next(swapped, None) or nearest(name.lower(), _MEANT, cutoff=0.8)
+    return _FOLDED.get(_folded(name)) or next(swapped, None) or nearest(name.lower(), _MEANT, cutoff=0.76)
 
 
 def request_from(arguments: Arguments) -> Request:
@@ -143,16 +144,17 @@ def _params(params: Mapping[str, Any]) -> Mapping[str, Any]:
             continue
         if name in REFUSED:
             raise InvalidRequest(f"{name}= is not a parameter of a call: {REFUSED[name]}.")
-        if name in OTHER_WORDS and not (name in MAPPINGS and isinstance(value, Mapping)):
-            raise InvalidRequest(f"{name}= is not a parameter of a call: {OTHER_WORDS[name]}.{_PROVIDERS_OWN}")
+        instead = None if name in _TAKEN or name in OTHERS else _OTHER_WORDS.get(_folded(name))
+        if instead is not None and not (name in MAPPINGS and isinstance(value, Mapping)):
+            raise InvalidRequest(f"{name}= is not a parameter of a call: {instead}.{_PROVIDERS_OWN}")
         if name in ("tools", "functions") and not _of_mappings(value):
             raise InvalidRequest(f"{name}= takes a list of mappings in OpenAI's form, not {reprlib.repr(value)}.")
         if name == "n" and value != 1:
             raise InvalidRequest(f"n={value!r}: one call gives one answer. Call in a loop for more of them.")
         if (meant := _slip(name)) is not None:
             what = f"{name}= is no argument of a call, nor a parameter that LiteLLM knows. Did you mean {meant}=?"
-            instead = f" It is not one either: {REFUSED[meant]}." if meant in REFUSED else ""
-            raise InvalidRequest(what + instead + _PROVIDERS_OWN)
+            either = f" It is not one either: {REFUSED[meant]}." if meant in REFUSED else ""
+            raise InvalidRequest(what + either + _PROVIDERS_OWN)
     # None is LiteLLM's own default for each of them; left out, equal calls are equal.
     given = {name: value for name, value in params.items() if value is not None and name not in ("n", *REFUSED)}
     return given or nothing()

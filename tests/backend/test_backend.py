@@ -289,7 +289,7 @@ SPELT_RIGHT = """
     citation_options include_domains search_mode search_settings stream_mode random_seed prompt_mode safety_mode
     chat_history conversation_id k p max_turns search_parameters context_length_exceeded_behavior prompt_truncate_len
     partial reasoning_split thinking_budget tool_stream user_id additionalModelRequestFields cachedContent topK topP
-    labels maxOutputTokens safetySettings betas container mcp_servers output_config project_id time_limit details
+    mode labels maxOutputTokens safetySettings betas container mcp_servers output_config project_id time_limit details
     watermark data_sources base_model model_id prompt_cache_options prompt_id prompt_variables tags temperature_last
     instructions max_length vertex_project aws_region_name
 """.split()
@@ -320,6 +320,7 @@ MISSPELT = {
     "sotp": "stop",
     "mesages": "messages",
     "retires": "retries",
+    "retrys": "retries",
     "cacheKey": "cache_key",
     "time_out": "timeout",
     "Temperature": "temperature",
@@ -332,6 +333,11 @@ MISSPELT = {
 INSTEAD = {
     "retry": "retries=",
     "use_cache": "cache=",
+    "useCache": "cache=",
+    "timeout_ms": "timeout=",
+    "deadline_seconds": "deadline=",
+    "json_mode": "response_format=",
+    "api_key_env": "environment",
     "ttl": "ttl: ...",
     "model_name": "model=",
     "provider": "model=",
