@@ -273,7 +273,7 @@ def test_what_names_an_organization_reaches_it(
 
 
 SPELT_RIGHT = """
-    anthropic_version cache_control chat_template_kwargs clear_thinking enable_thinking guided_json headers
+    anthropic_version cache_control chat_template_kwargs clear_thinking enable_thinking guided_json
     include_reasoning keep_alive max_new_tokens max_output_tokens max_tool_calls maxTokens min_p min_tokens mirostat
     n_predict num_ctx num_predict prompt_logprobs reasoning reasoning_format repetition_penalty response_modalities
     response_schema safe_prompt safety_settings search_options serviceTier speed stop_sequences system_prompt
