@@ -84,7 +84,8 @@ class Report:
 def broken(error: InvalidCatalog | InvalidEnvironment) -> Report:
     """The report when there is no catalog to look at, because it or the environment is wrong."""
     path = error.path if isinstance(error, InvalidCatalog) else ""
-    return Report(path, tuple(Finding("error", f"{path} {each.where}".lstrip(), each.what) for each in error.problems))
+    found = (Finding("error", f"{path} {each.where}".lstrip(), each.what) for each in error.problems)
+    return Report(path or "the environment", tuple(found))
 
 
 def check(catalog: Catalog, module: str | None = None, *, prompt_tokens: int | None = None) -> Report:

@@ -327,6 +327,7 @@ def test_check_finds_what_keeps_a_module_from_being_answered(
     assert (report.json["modules"][0]["models"], report.json["modules"][0]["usable"]) == (4, 1)
 
 
+@pytest.mark.heavy
 def test_check_names_what_is_wrong_on_the_way_to_a_server(cli: Cli, catalog: WriteCatalog, tmp_path: Path) -> None:
     with listening(talks_tls(Authority(tmp_path).server())) as untrusted, listening(closes) as closing:
         bases = (f"https://127.0.0.1:{untrusted}", f"http://127.0.0.1:{closing}", "http://no-such-host.invalid")
@@ -451,6 +452,11 @@ def test_wrong_variables_are_named(cli: Cli, monkeypatch: pytest.MonkeyPatch, co
     ran = cli(*command.split())
     assert (ran.code, ran.out) == (2, "")
     assert ran.err.startswith("InvalidEnvironment: 1 problem in the environment\n  LLM_TEMPERATURE: ")
+
+
+def test_check_says_whose_errors_it_counts(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LLM_TEMPERATURE", "hot")
+    assert cli("check").out.endswith("the environment: 1 error, 0 warnings\n")
 
 
 def test_at_a_terminal_a_question_is_asked_for(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
