@@ -284,12 +284,12 @@ def bare_litellm(litellms_litter: None) -> Iterator[ModuleType]:
 
 
 @pytest.fixture(params=["quick", "plain"])
-def either_way(request: pytest.FixtureRequest, server: ScriptedServer) -> Iterator[None]:
+def either_way(request: pytest.FixtureRequest, server: ScriptedServer) -> Iterator[str]:
     """Each of the two ways in which LiteLLM is called."""
     if request.param == "plain":
         os.environ["MODELROUTER_LITELLM"] = "plain"
     way.choose()
-    yield
+    yield str(request.param)
     os.environ.pop("MODELROUTER_LITELLM", None)
     way.choose()
 

@@ -17,7 +17,7 @@ from servers.raw import RawServer
 from modelrouter import AllModelsFailed, Completion, Router
 from modelrouter.backend.abilities import lacks
 from modelrouter.backend.current import LITELLM
-from modelrouter.backend.insides import redirects, way
+from modelrouter.backend.insides import redirects
 from modelrouter.backend.loading import rows
 from modelrouter.catalog.target import Target
 from modelrouter.planning.exchange import Request
@@ -51,18 +51,6 @@ def asked() -> Iterator[list[tuple[str, int, int]]]:
 def raw() -> Iterator[RawServer]:
     with RawServer() as server:
         yield server
-
-
-@pytest.fixture(params=["quick", "plain"])
-def either_way(
-    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, server: ScriptedServer
-) -> Iterator[str]:
-    if request.param == "plain":
-        monkeypatch.setenv("MODELROUTER_LITELLM", "plain")
-    way.choose()
-    yield request.param
-    monkeypatch.delenv("MODELROUTER_LITELLM", raising=False)
-    way.choose()
 
 
 def every_way(router: Router, **asked: Any) -> Iterator[str]:
