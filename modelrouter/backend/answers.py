@@ -49,7 +49,7 @@ def reply(response: Any, said: Said) -> Reply:
         said.ends(kept["native_finish_reason"])
     finish = said.ended(getattr(choice, "finish_reason", None)) or None
     extra = getattr(message, "provider_specific_fields", None) or {}
-    refused = bool(getattr(message, "refusal", None) or extra.get("refusal"))
+    refused = said.refused or bool(getattr(message, "refusal", None) or extra.get("refusal"))
     text = _text(message) if message is not None else ""
     return Reply(
         text=text,

@@ -28,6 +28,8 @@ class Said:
         """How the answer ended, in the provider's word; empty: it has, and there was no word for it."""
         self.text: str | None = None
         """Of a whole answer whose text is a list of parts."""
+        self.refused = False
+        """One of the parts is a refusal."""
         self._body: dict[str, Any] = {}
 
     def __call__(self, details: Mapping[str, Any]) -> None:
@@ -50,6 +52,7 @@ class Said:
                 self.text, thought, refusal = read(parts)
                 message["content"] = self.text
                 if refusal:
+                    self.refused = True
                     message.setdefault("refusal", refusal)
                 if thought:  # LiteLLM reads one name in all whole answers, and another in all streams
                     message.setdefault("reasoning_content" if "message" in choice else "reasoning", thought)

@@ -122,7 +122,6 @@ def test_the_next_model_is_asked_and_nothing_sent(
     [
         ("HF_TOKEN", "huggingface/meta/first"),
         ("FRIENDLI_TOKEN", "friendliai/first"),
-        ("AWS_BEARER_TOKEN_BEDROCK", "bedrock/first"),
         ("OPENAI_ORGANIZATION", "openai/first"),
     ],
 )
