@@ -14,11 +14,11 @@ The house, from the ground up; each room takes only from those above it in this 
 
 - `completion` is what a call gives, `errors` what it raises, `parameters` what it takes; `redaction` knows what looks
   like a secret, `environment` the variables and .env; `process` has forks and event loops.
-- `store`: JSON values and counters that outlive a process. `embedded`: the small model on this machine.
+- `store`: JSON values, and books of counters, that outlive a process. `embedded`: the small model on this machine.
 - `catalog`: models.yaml and the environment, made into whom a module calls. Providers are rows in `known_providers`.
 - `planning`: one call decided, and nothing performed. Start at `plan`.
 - `backend`: asking a model, through LiteLLM; `backend.insides` is what leans on what LiteLLM does not promise.
-  `cache`: answers that were paid for. `metering`: every event of a call, told to metrics, `track` and savings.
+  `cache`: answers that were paid for. `metering`: every event of a call, told to metrics, `track` and spend.
 - `callback`: calls that other code makes to LiteLLM, metered.
 - `router`: decisions performed; the process's own router.
 - `dspy`: DSPy programs on the catalog, and the guide's pipeline. `testing`: a script in a provider's place.

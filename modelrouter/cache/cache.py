@@ -10,7 +10,7 @@ import hashlib
 import json
 import logging
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal, TypeVar
@@ -22,7 +22,8 @@ from modelrouter.errors import StoreError
 from modelrouter.parameters import having
 from modelrouter.planning.exchange import Remembered, Reply, Request
 from modelrouter.store.disk import DiskStore
-from modelrouter.store.store import NullStore, Store
+from modelrouter.store.memory import NullStore
+from modelrouter.store.store import Store
 
 logger = logging.getLogger("modelrouter")
 
@@ -231,9 +232,11 @@ class Cache:
         kept = self._try(lambda: self.store.set(key, encode(reply, cost, module=module, now=now), ttl=ttl, tag=module))
         return kept is not None
 
-    def count(self, changes: Mapping[str, int]) -> bool:
-        """Add to the store's counters. False: there was an error."""
-        return self._try(lambda: self.store.count(changes)) is not None
+    def count(
+        self, changes: Mapping[str, Mapping[str, int]], *, once: str, ttl: float, release: Collection[str]
+    ) -> bool:
+        """Add to the store's books, as `Ledger.count`. False: there was an error."""
+        return self._try(lambda: self.store.count(changes, once=once, ttl=ttl, release=release)) is not None
 
     def _try(self, operation: Callable[[], T]) -> tuple[T] | None:
         """What it gives, alone in a tuple; None when it fails, which is logged."""

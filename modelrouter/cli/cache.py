@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -16,7 +14,8 @@ from modelrouter.errors import nearest
 from .screen import Json, Screen, usd
 
 if TYPE_CHECKING:
-    from modelrouter.metering.savings import Totals
+    from modelrouter.metering.spend import Spending
+    from modelrouter.store.store import Store
 
 app = typer.Typer(no_args_is_help=True, help="Show or delete remembered answers.")
 
@@ -34,18 +33,18 @@ def _duration(text: str) -> float:
 def stats(context: typer.Context, as_json: Json = False) -> None:
     """Show how many answers are kept, and what they have saved.
 
-    Counted are the calls of all processes since the cache was made. A process adds its own every few seconds and when
-    it ends. COALESCED are calls that were answered by an identical one in flight; the hit rate has them in it.
+    Counted are the calls of all processes in the last 400 days; a process adds its own within a second. COALESCED are
+    calls that were answered by an identical one in flight; the hit rate has them in it.
     """
     from modelrouter.cache.cache import default_store
-    from modelrouter.metering.savings import Totals, totals
+    from modelrouter.metering.spend import Spending
 
     screen: Screen = context.obj.screen
     with closing(default_store()) as store:
         kept = store.stats()
-        modules = totals(kept.counts)
+        modules = _modules(store)
         entries = {module: store.stats(tag=module).entries for module in modules}
-    total = sum(modules.values(), Totals())
+    total = sum(modules.values(), Spending())
     if as_json:
         screen.document(
             {
@@ -87,7 +86,7 @@ def clear(
     with closing(default_store()) as store:
         found = store.stats(tag=module, older_than=age)
         if not found.entries:
-            screen.note(_nothing(module, found.counts))
+            screen.note(_nothing(module, store))
             return
         what = f"{found.entries:,} remembered {'answer' if found.entries == 1 else 'answers'}"
         if not yes and (sys.stdin is None or not sys.stdin.isatty()):
@@ -99,21 +98,26 @@ def clear(
     screen.note(f"{deleted:,} deleted.")
 
 
-def _nothing(module: str | None, counts: Mapping[str, int]) -> str:
-    from modelrouter.metering.savings import totals
+def _modules(store: Store) -> dict[str, Spending]:
+    """What the cache was good for, by module."""
+    from modelrouter.metering import spend
 
-    known = totals(counts)
-    if module is None or module in known:
+    return dict(sorted(spend.by(spend.lines(store, spend.last(spend.DAYS)), lambda line: line.module).items()))
+
+
+def _nothing(module: str | None, store: Store) -> str:
+    if module is None or module in (known := _modules(store)):
         return "There is nothing to delete."
     meant = f" Did you mean {near!r}?" if (near := nearest(module, known)) else ""
     return f"There is nothing to delete: no answer was ever kept for a module {module!r}.{meant}"
 
 
-def _facts(one: Totals) -> dict[str, object]:
-    return {**asdict(one), "hit_rate": one.hit_rate}
+def _facts(one: Spending) -> dict[str, object]:
+    names = ("hits", "coalesced", "misses", "errors", "saved_usd", "hit_rate")
+    return {name: getattr(one, name) for name in names}
 
 
-def _row(name: str, entries: int, one: Totals) -> tuple[str, ...]:
+def _row(name: str, entries: int, one: Spending) -> tuple[str, ...]:
     rate = "" if one.hit_rate is None else f"{one.hit_rate:.1%}"
     counted = (entries, one.hits, one.coalesced, one.misses, one.errors)
     return name, *(f"{number:,}" for number in counted), rate, usd(one.saved_usd) if one.saved_usd else "$0"

@@ -12,7 +12,7 @@ logger = logging.getLogger("modelrouter")
 
 Listener: TypeAlias = Callable[[str, Any], None]
 """Takes a module, and an event of a call of it, in microseconds and in the call's own thread or task. Raises nothing.
-Metrics, `track`, savings, health and log lines are such."""
+Metrics, `track`, spend, health and log lines are such."""
 
 
 class Books:

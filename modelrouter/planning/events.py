@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Literal, TypeAlias
 
@@ -24,6 +24,8 @@ class FellOver:
     to_model: str
     """Catalog names, both."""
     reason: Kind
+    provider: str = field(default="", compare=False, repr=False)
+    """Of the other."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,8 @@ class CacheUsed:
     result: CacheResult
     saved_usd: Decimal | None = None
     """What the answer had cost when it was made."""
+    target: Target | None = None
+    """Whose answer it was."""
 
 
 @dataclass(frozen=True, slots=True)

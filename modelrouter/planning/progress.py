@@ -71,7 +71,8 @@ class Progress:
         """Report that the model stands in for another one: when it is asked, or when its answer is remembered."""
         left, self.left = self.left, None
         if left is not None and left[0] != candidate.target.name:
-            yield from self.report(FellOver(self.call.module, left[0], candidate.target.name, left[1]))
+            name, provider = candidate.target.name, candidate.target.provider
+            yield from self.report(FellOver(self.call.module, left[0], name, left[1], provider=provider))
 
     def load(self) -> Steps[None]:
         """Have the backend made ready, which is not charged to the deadline."""

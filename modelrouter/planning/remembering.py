@@ -49,7 +49,7 @@ def recall(
     progress.publishing = found
     yield from progress.fall_over(candidate)
     yield from progress.report(candidate.target.attempt("cached", usage=reply.usage))
-    yield from progress.report(CacheUsed(result, found.cost_usd))
+    yield from progress.report(CacheUsed(result, found.cost_usd, candidate.target))
     if progress.call.stream and reply.text:
         text = Recalled(reply.text) if progress.call.thinking else reply.text
         stopped = yield from progress.step(Emit(text))

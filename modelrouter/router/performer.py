@@ -19,7 +19,8 @@ from modelrouter.catalog.target import Target
 from modelrouter.completion import Attempt, Usage
 from modelrouter.metering import books, track
 from modelrouter.metering.metrics import Metrics
-from modelrouter.metering.savings import Savings
+from modelrouter.metering.posting import Posting
+from modelrouter.metering.spend import Spend
 from modelrouter.planning import effects
 from modelrouter.planning.events import CacheUsed, CallEnded, FellOver, FirstToken, ModelLeft
 from modelrouter.planning.exchange import Failure, Obstacle, Piece, Remembered, Reply, Request
@@ -52,12 +53,12 @@ class Performer:
         self._flights = Flights()
         # Nothing is touched on disk before an answer is looked for.
         self._cache = Cache(store, rebuild=loading.rebuild)
-        self._savings = Savings(self._cache.count)
+        self._posting = Posting(self._cache.count)
         self._books = books.Books(
             {
                 track.hear: (Attempt, CacheUsed, CallEnded, FellOver),
                 metrics.hear: (Attempt, CacheUsed, CallEnded, FellOver, FirstToken),
-                self._savings.hear: (CacheUsed,),
+                Spend(self._posting).hear: (Attempt, CacheUsed, FellOver),
                 health.hear: (ModelLeft,),
                 books.log: (FellOver,),
             }
@@ -71,7 +72,7 @@ class Performer:
 
     def close(self) -> None:
         """Close the store."""
-        self._savings.flush(at_once=True)
+        self._posting.flush()
         self._cache.close()
 
     def warm_up(self) -> None:
@@ -176,4 +177,3 @@ class Performer:
         )
         if not kept:
             self._books.tell(effect.module, CacheUsed("error"))
-        self._savings.flush()

@@ -1,10 +1,11 @@
-"""JSON values and counters that outlive a process."""
+"""JSON values, and books of counters, that outlive a process."""
 
 from __future__ import annotations
 
 from modelrouter.errors import StoreError
 
 from .disk import DiskStore
-from .store import NullStore, Stats, Store
+from .memory import MemoryLedger, NullStore
+from .store import Balance, Ledger, Stats, Store
 
-__all__ = ["DiskStore", "NullStore", "Stats", "Store", "StoreError"]
+__all__ = ["Balance", "DiskStore", "Ledger", "MemoryLedger", "NullStore", "Stats", "Store", "StoreError"]

@@ -9,11 +9,14 @@ from __future__ import annotations
 import contextlib
 import os
 import sqlite3
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import diskcache
 from diskcache.core import DBNAME, MODE_RAW, UNKNOWN
+
+from .ledger import TABLES
 
 FILE_NAME: str = DBNAME
 
@@ -81,7 +84,8 @@ class Database(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
                 # A mapped file that somebody cuts short kills the process.
                 sqlite_mmap_size=0,
             )
-            self._sql("CREATE TABLE IF NOT EXISTS Counts (name TEXT PRIMARY KEY, total INTEGER NOT NULL) WITHOUT ROWID")
+            for table in filter(None, map(str.strip, TABLES.split(";"))):
+                self._sql(table)
         except BaseException:
             self.close()
             raise
@@ -151,14 +155,16 @@ class Database(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
         ((count,),) = self._sql(select, (tag, tag, before)).fetchall()
         return int(count)
 
-    def add_counts(self, changes: Mapping[str, int]) -> None:
-        upsert = "INSERT INTO Counts VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET total = total + excluded.total"
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[Callable[..., sqlite3.Cursor]]:
+        """What runs SQL, all of it or nothing; nobody else writes meanwhile."""
         with self._transact() as (sql, _):
-            for change in changes.items():
-                sql(upsert, change)
+            yield sql
 
-    def counts(self) -> dict[str, int]:
-        return dict(self._sql("SELECT name, total FROM Counts").fetchall())
+    def select(self, sql: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
+        """The rows that a query gives."""
+        rows: list[tuple[Any, ...]] = self._sql(sql, values).fetchall()
+        return rows
 
 
 def is_whole(directory: Path, *, busy: float) -> bool:

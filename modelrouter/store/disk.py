@@ -12,7 +12,7 @@ import sqlite3
 import time
 import weakref
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,7 +20,8 @@ from modelrouter.errors import StoreError
 from modelrouter.process.files import absolute
 from modelrouter.process.forks import at_fork, held_lock
 
-from .store import Stats, Store
+from . import ledger
+from .store import Balance, Stats, Store
 
 if TYPE_CHECKING:
     from .database import Database
@@ -33,6 +34,8 @@ BUSY = 0.25
 """Seconds to wait for another process's lock on the database: a call is waiting too."""
 REST = 5.0
 """Seconds for which what has just kept a call waiting, or could not even be opened, is not tried again."""
+TIDY = 60.0
+"""Seconds between two times that a process removes what has ended from the books."""
 ENOUGH = 3
 """Damaged values, after which the whole database counts as damaged: SQLite may not notice it, and mix up more."""
 
@@ -91,6 +94,7 @@ class DiskStore(Store):
         self._database: Database | None = None
         self._number = 1
         self._damaged = 0
+        self._tidy_from = 0.0
         self._rests: dict[bool, tuple[float, str, str]] = {}
         """By whether it writes: until when (monotonic) it is not tried again, with the reason and the message."""
         with _lock:
@@ -114,14 +118,27 @@ class DiskStore(Store):
             self._remove_damaged(_before(older_than))
         return self._use(lambda database: database.delete(tag, _before(older_than)), writing=True)
 
-    def count(self, changes: Mapping[str, int]) -> None:
-        """As the protocol's: all of the changes, or none."""
-        self._use(lambda database: database.add_counts(changes), writing=True)
-
     def stats(self, *, tag: str | None = None, older_than: float = 0.0) -> Stats:
+        return self._use(lambda database: Stats(database.entries(tag, _before(older_than)), database.volume()))
+
+    def count(
+        self, changes: Mapping[str, Mapping[str, int]], *, once: str, ttl: float, release: Collection[str] = ()
+    ) -> None:
+        now = time.monotonic()
+        if tidy := now >= self._tidy_from:
+            self._tidy_from = now + TIDY
+        self._use(lambda database: ledger.count(database, changes, once, ttl, release, tidy=tidy), writing=True)
+
+    def counts(self, books: Collection[str]) -> Mapping[str, Mapping[str, int]]:
+        return self._use(lambda database: ledger.counts(database, books))
+
+    def reserve(self, reservation: str, amount: int, limits: Mapping[str, int], *, ttl: float) -> Mapping[str, Balance]:
         return self._use(
-            lambda database: Stats(database.entries(tag, _before(older_than)), database.volume(), database.counts())
+            lambda database: ledger.reserve(database, reservation, amount, limits, ttl), writing=amount != 0
         )
+
+    def renew(self, reservations: Collection[str], *, ttl: float) -> None:
+        self._use(lambda database: ledger.renew(database, reservations, ttl), writing=True)
 
     def close(self) -> None:
         """Close the database, and forget what was wrong with it. The next use opens it again."""

@@ -19,7 +19,7 @@ from modelrouter.catalog.binding import load
 from modelrouter.cli.check import check
 from modelrouter.cli.screen import usd
 from modelrouter.completion import Kind
-from modelrouter.metering.savings import totals
+from modelrouter.metering import spend
 from modelrouter.metering.track import hear
 from modelrouter.planning.events import CallEnded, FellOver
 from modelrouter.store import DiskStore
@@ -204,7 +204,7 @@ def test_sums_of_money_are_exact_whatever_the_applications_decimal_context_is(
         router = Router(registry=CollectorRegistry(), store=(store := DiskStore(tmp_path / "store")))
         answers = [router.complete("hi"), router.complete("hi", model="b"), router.complete("hi", model="b")]
         router.close()
-        saved = totals(store.stats().counts)["default"].saved_usd
+        saved = spend.by(spend.lines(store, spend.last(2)), lambda line: line.module)["default"].saved_usd
         with pytest.raises(AllModelsFailed) as caught:
             router.complete("ho", model=["a", "missing/x"])
         report = check(load(path.read_bytes(), shown="it"), prompt_tokens=1_001)

@@ -24,7 +24,7 @@ import modelrouter.router.performer
 from modelrouter import InvalidRequest, Router, UnknownModel, UnknownModule
 from modelrouter.cache.cache import default_store
 from modelrouter.completion import ToolCall
-from modelrouter.metering.savings import totals
+from modelrouter.metering import spend
 from modelrouter.parameters import having
 from modelrouter.testing import Answer, ScriptedProvider
 
@@ -467,7 +467,7 @@ def test_a_router_that_is_replaced_leaves_what_it_has_counted(default: None, ser
     for _ in range(3):
         modelrouter.complete("hi", cache=True)
     modelrouter.configure(registry=CollectorRegistry())
-    counted = totals(default_store().stats().counts)["default"]
+    counted = spend.by(spend.lines(default_store(), spend.last(2)), lambda line: line.module)["default"]
     assert (counted.misses, counted.hits) == (1, 2)
 
 

@@ -1,14 +1,16 @@
-"""What the cache was good for, over processes, and the command that shows it and deletes what is kept."""
+"""Where the money went, over processes; and the command that shows what the cache saved and deletes what is kept."""
 
 from __future__ import annotations
 
 import contextlib
+import datetime
 import io
 import json
 import os
+import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -19,10 +21,14 @@ from faults import run
 from servers import Reply, ScriptedServer
 
 from modelrouter import Router
+from modelrouter.catalog.target import Target
 from modelrouter.cli import app as cli
-from modelrouter.metering.savings import Savings, Totals, totals
+from modelrouter.completion import Usage
+from modelrouter.metering import spend
+from modelrouter.metering.posting import Posting
+from modelrouter.metering.spend import Spend, Spending
 from modelrouter.planning.events import CacheUsed
-from modelrouter.store import DiskStore, StoreError
+from modelrouter.store import DiskStore, Store, StoreError
 
 
 @pytest.fixture
@@ -39,90 +45,104 @@ def router(catalog: WriteCatalog, server: ScriptedServer, keys: str) -> Router:
     return Router()
 
 
-def counted(store: DiskStore) -> dict[str, Totals]:
-    return totals(store.stats().counts)
+def spent(store: Store) -> dict[str, Spending]:
+    """By module."""
+    return spend.by(spend.lines(store, spend.last(2)), lambda line: line.module)
 
 
-def test_calls_are_counted_by_module_with_exact_money(router: Router, store: DiskStore) -> None:
+def test_attempts_are_added_up_by_day_module_and_model_with_exact_money(router: Router, store: DiskStore) -> None:
     for prompt in "aab":
         router.complete(prompt)
     for _ in range(4):
         router.complete("a", module="scorer")
     router.close()
-    assert counted(store) == {
-        "default": Totals(hits=1, misses=2, saved_usd=Decimal("0.000140")),
-        "scorer": Totals(hits=3, misses=1, saved_usd=Decimal("0.000420")),
+    usage, cost = Usage(100, 20), Decimal("0.000140")
+    (today,) = {line.day for line in spend.lines(store, spend.last(2))}
+    assert today == datetime.datetime.now(datetime.UTC).date()
+    assert {(line.module, line.model): line.spending for line in spend.lines(store, [today])} == {
+        ("default", "first"): Spending(requests=2, usage=usage + usage, cost_usd=2 * cost, hits=1, saved_usd=cost),
+        ("default", ""): Spending(misses=2),
+        ("scorer", "first"): Spending(requests=1, usage=usage, cost_usd=cost, hits=3, saved_usd=3 * cost),
+        ("scorer", ""): Spending(misses=1),
     }
-    assert sum(counted(store).values(), Totals()).hit_rate == pytest.approx(4 / 7)
-    assert Totals().hit_rate is None
+    assert sum(spent(store).values(), Spending()).hit_rate == pytest.approx(4 / 7)
+    assert Spending().hit_rate is None
 
 
-def test_a_hit_writes_nothing(router: Router, store: DiskStore) -> None:
-    router.complete("a")
-    (file,) = store.directory.glob("db-*/cache.db-wal")
-    before = file.stat()
-    for _ in range(10):
-        assert router.complete("a").cached
-    assert (file.stat().st_size, file.stat().st_mtime_ns) == (before.st_size, before.st_mtime_ns)
-    assert "default" in counted(store), "a miss writes anyway"
-    router.close()
-    assert counted(store)["default"].hits == 10
-
-
-@pytest.mark.parametrize("price", ["0.000000000001", "1234567.000000000001"])
+@pytest.mark.parametrize("price", ["0.000000000001", "1234567.000000000001", "0.000000123456789012345678"])
 def test_no_digit_of_money_is_lost(price: str, store: DiskStore) -> None:
     with contextlib.closing(DiskStore(store.directory)) as another:
         for one in (store, another):
-            savings = Savings(lambda changes, one=one: one.count(changes) is None)  # type: ignore[misc]
-            savings.hear("m", CacheUsed("hit", Decimal(price)))
-            savings.flush()
-    assert counted(store)["m"].saved_usd == 2 * Decimal(price)
+            posting = Posting(writer(one))
+            Spend(posting).hear("m", CacheUsed("hit", Decimal(price)))
+            posting.flush()
+    assert spent(store)["m"].saved_usd == 2 * Decimal(price)
 
 
-def test_what_could_not_be_written_is_written_later() -> None:
-    written: list[Mapping[str, int]] = []
-    works = False
-
-    def write(changes: Mapping[str, int]) -> bool:
-        written.append(changes)
-        return works
-
-    savings = Savings(write)
-    savings.hear("m", CacheUsed("hit"))
-    savings.flush()
-    savings.hear("m", CacheUsed("hit"))
-    savings.flush()  # too soon to try again
-    assert written == [{"hit:m": 1}]
-    works = True
-    savings.flush(at_once=True)
-    savings.flush(at_once=True)
-    assert written[1:] == [{"hit:m": 2}]
+def writer(store: Store) -> Any:
+    return lambda changes, **how: store.count(changes, **how) is None
 
 
-PROCESS = """
-import os, sys
-from decimal import Decimal
-from modelrouter.metering.savings import Savings
+def test_what_could_not_be_written_is_written_later_and_once(store: DiskStore) -> None:
+    works = [True, False]  # the second is written, and nobody hears of it
+    posting = Posting(lambda changes, **how: (store.count(changes, **how), works.pop(0) if works else True)[1])
+    for _ in range(3):
+        Spend(posting).hear("m", CacheUsed("hit"))
+        posting.flush()
+    assert spent(store)["m"] == Spending(hits=3)
+
+
+@pytest.mark.heavy
+def test_a_process_that_is_killed_loses_its_last_second_at_most(store: DiskStore) -> None:
+    process = subprocess.Popen([sys.executable, "-c", KILLED, str(store.directory)], stdout=subprocess.PIPE, text=True)
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "counted\n"
+        until = time.monotonic() + 30
+        while not spent(store) and time.monotonic() < until:
+            time.sleep(0.01)
+        process.kill()
+    assert spent(store) == {"m": Spending(misses=1)}
+
+
+KILLED = """
+import sys, time
+from modelrouter.metering.posting import Posting
+from modelrouter.metering.spend import Spend
 from modelrouter.planning.events import CacheUsed
 from modelrouter.store.disk import DiskStore
 
 store = DiskStore(sys.argv[1])
-def write(changes):
-    store.count(changes)
-    return True
+Spend(Posting(lambda changes, **how: store.count(changes, **how) is None)).hear("m", CacheUsed("miss"))
+print("counted", flush=True)
+time.sleep(60)  # it does nothing more by itself
+"""
 
-savings = Savings(write)
+PROCESS = """
+import multiprocessing, os, sys
+from decimal import Decimal
+from modelrouter.metering.posting import Posting
+from modelrouter.metering.spend import Spend
+from modelrouter.planning.events import CacheUsed
+from modelrouter.store.disk import DiskStore
+
+store = DiskStore(sys.argv[1])
+posting = Posting(lambda changes, **how: store.count(changes, **how) is None)
+spend = Spend(posting)
 for number in range(100):
-    savings.hear("m", CacheUsed("hit", Decimal("0.1")))
+    spend.hear("m", CacheUsed("hit", Decimal("0.1")))
     if number % 10 == 0:
-        savings.flush(at_once=True)
+        posting.flush()
 children = []
 for _ in range(4):
     if (child := os.fork()) == 0:
-        savings.hear("m", CacheUsed("miss"))
-        sys.exit(0)  # it has 90 hits of its parent's, which are not its own
+        spend.hear("m", CacheUsed("miss"))
+        sys.exit(0)  # it has hits of its parent's, which are not its own
     children.append(child)
 assert not any(os.waitpid(child, 0)[1] for child in children)
+child = multiprocessing.get_context("fork").Process(target=spend.hear, args=("m", CacheUsed("coalesced")))
+child.start()  # which ends without what is registered with atexit
+child.join()
 """
 
 
@@ -131,13 +151,13 @@ def test_processes_and_forks_add_up_and_what_is_left_is_written_at_exit(store: D
     for _ in range(2):
         ended = run(PROCESS, store.directory)
         assert ended.returncode == 0, ended.stderr
-    assert counted(store) == {"m": Totals(hits=200, misses=8, saved_usd=Decimal(20))}
+    assert spent(store) == {"m": Spending(hits=200, coalesced=2, misses=8, saved_usd=Decimal(20))}
 
 
 def test_a_store_that_cannot_count_fails_no_call(
     router: Router, store: DiskStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def full(self: DiskStore, changes: object) -> None:
+    def full(self: DiskStore, changes: object, **how: object) -> None:
         raise StoreError("full", "the disk is full.")
 
     monkeypatch.setattr(DiskStore, "count", full)
@@ -160,8 +180,15 @@ def kept(store: DiskStore, monkeypatch: pytest.MonkeyPatch) -> DiskStore:
     monkeypatch.setattr(time, "time", now)
     store.set("2", "new", ttl=1e6, tag="scorer")
     store.set("3", "new", ttl=1e6, tag="default")
-    store.count({"miss:scorer": 2, "hit:scorer": 5, "coalesced:scorer": 1, "saved:scorer": 12 * 10**9})
-    store.count({"miss:default": 1, "error:default": 1})
+    posting = Posting(writer(store))
+    books = Spend(posting)
+    model = Target("first", "openai/first", "openai")
+    for result, times, module in (("miss", 2, "scorer"), ("hit", 5, "scorer"), ("coalesced", 1, "scorer")):
+        for _ in range(times):
+            books.hear(module, CacheUsed(result, None if result == "miss" else Decimal("0.002"), model))
+    for result in ("miss", "error"):
+        books.hear("default", CacheUsed(result))
+    posting.flush()
     return store
 
 
@@ -220,11 +247,11 @@ def test_stats_of_nothing(cache: Cli) -> None:
 def test_clear_deletes_what_it_is_told_to_and_keeps_the_counts(
     cache: Cli, kept: DiskStore, argv: list[str], deleted: int, left: str
 ) -> None:
-    before = counted(kept)
+    before = spent(kept)
     said = f"{deleted} deleted.\n" if deleted else "There is nothing to delete.\n"
     assert cache("clear", "--yes", *argv) == (0, "", said)
     assert "".join(key for key in "123" if kept.get(key) is not None) == left
-    assert counted(kept) == before
+    assert spent(kept) == before
 
 
 @pytest.mark.parametrize(("typed", "code", "left"), [("y\n", 0, 0), ("n\n", 1, 3), ("\n", 1, 3)])

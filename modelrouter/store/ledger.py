@@ -1,0 +1,91 @@
+"""The books of a store on disk: SQL, in diskcache's database, for one thread at a time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Collection, Mapping
+from typing import TYPE_CHECKING
+
+from .store import ONCE, SPENT, Balance, granted
+
+if TYPE_CHECKING:
+    from .database import Database
+
+TABLES = """
+CREATE TABLE IF NOT EXISTS Book (name TEXT PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS Counter (book TEXT, name TEXT, total INTEGER NOT NULL, PRIMARY KEY (book, name))
+    WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS Reservation (name TEXT, book TEXT, amount INTEGER NOT NULL, until REAL NOT NULL,
+    PRIMARY KEY (name, book)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS Told (once TEXT PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID;
+"""
+
+
+def count(
+    database: Database,
+    changes: Mapping[str, Mapping[str, int]],
+    once: str,
+    ttl: float,
+    release: Collection[str],
+    *,
+    tidy: bool,
+) -> None:
+    """As `Ledger.count`. Tidy: also remove what has ended."""
+    now = time.time()
+    add = "INSERT INTO Counter VALUES (?, ?, ?) ON CONFLICT (book, name) DO UPDATE SET total = total + excluded.total"
+    keep = "INSERT INTO Book VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET until = max(until, excluded.until)"
+    with database.transaction() as sql:
+        if not sql("INSERT OR IGNORE INTO Told VALUES (?, ?)", (once, now + ONCE)).rowcount:
+            return
+        for book, names in changes.items():
+            sql(keep, (book, now + ttl))
+            for name, change in names.items():
+                sql(add, (book, name, change))
+        for name in release:
+            sql("DELETE FROM Reservation WHERE name = ?", (name,))
+        if tidy:
+            sql("DELETE FROM Told WHERE until < ?", (now,))
+            sql("DELETE FROM Counter WHERE book IN (SELECT name FROM Book WHERE until < ?)", (now,))
+            sql("DELETE FROM Book WHERE until < ?", (now,))
+
+
+def counts(database: Database, books: Collection[str]) -> Mapping[str, Mapping[str, int]]:
+    """As `Ledger.counts`."""
+    select = "SELECT name, total FROM Counter WHERE book = ?"
+    return {book: dict(database.select(select, (book,))) for book in books}
+
+
+def reserve(database: Database, name: str, amount: int, limits: Mapping[str, int], ttl: float) -> Mapping[str, Balance]:
+    """As `Ledger.reserve`."""
+    balances = _balances(database, limits)
+    if not amount or not granted(amount, limits, balances):  # for which nobody has to wait for a lock
+        return balances
+    now = time.time()
+    with database.transaction() as sql:
+        balances = _balances(database, limits)  # nobody else writes meanwhile
+        if granted(amount, limits, balances):
+            sql("DELETE FROM Reservation WHERE until <= ?", (now,))
+            for book in limits:
+                sql("INSERT OR REPLACE INTO Reservation VALUES (?, ?, ?, ?)", (name, book, amount, now + ttl))
+    return balances
+
+
+def renew(database: Database, names: Collection[str], ttl: float) -> None:
+    """As `Ledger.renew`."""
+    now = time.time()
+    with database.transaction() as sql:
+        for name in names:
+            sql("UPDATE Reservation SET until = ? WHERE name = ? AND until > ?", (now + ttl, name, now))
+
+
+def _balances(database: Database, books: Collection[str]) -> Mapping[str, Balance]:
+    spent = "SELECT total FROM Counter WHERE book = ? AND name = ?"
+    reserved = "SELECT coalesce(sum(amount), 0) FROM Reservation WHERE book = ? AND until > ?"
+    now = time.time()
+    return {
+        book: Balance(
+            next((total for (total,) in database.select(spent, (book, SPENT))), 0),
+            next(total for (total,) in database.select(reserved, (book, now))),
+        )
+        for book in books
+    }
