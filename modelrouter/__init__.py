@@ -61,9 +61,9 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time __getattr__ does
 _NAMES = {
     "completion": "Attempt Completion Usage",
     "errors": (
-        "AllModelsFailed BadRequest CallFailed CannotListen CannotSend ConfigurationError DeadlineExceeded "
-        "EmbeddedUnavailable InvalidCatalog InvalidEnvironment InvalidRequest MetricsUnavailable MissingKey "
-        "ModelRouterError ProviderError StreamInterrupted UnknownModel UnknownModule"
+        "AllModelsFailed BadRequest BudgetExceeded CallFailed CannotListen CannotSend ConfigurationError "
+        "DeadlineExceeded EmbeddedUnavailable InvalidCatalog InvalidEnvironment InvalidRequest MetricsUnavailable "
+        "MissingKey ModelRouterError ProviderError StreamInterrupted UnknownModel UnknownModule"
     ),
     "metering.server": "mark_worker_dead metrics_app start_metrics_server",
     "metering.track": "Spent Tracker track",

@@ -82,6 +82,8 @@ class Kind(StrEnum):
     CONTENT_POLICY = "content_policy"
     EMPTY_RESPONSE = "empty_response"
     MAX_TOKENS = "max_tokens"
+    BUDGET = "budget"
+    """Its highest price does not fit into what may still be spent."""
     BAD_REQUEST = "bad_request"
     TRUNCATED = "truncated"
     """A stream that ended before its answer did: no finish reason."""

@@ -17,7 +17,8 @@ problem, the evidence, what to do. None carries a secret, nor a reference to an 
     ├── CallFailed                              a call that gave no answer; has .module, .attempts, .cost_usd
     │   ├── AllModelsFailed (RuntimeError)
     │   │   ├── MissingKey (LookupError)        the only model of the chain has no API key
-    │   │   └── DeadlineExceeded (TimeoutError) time ran out before the chain did
+    │   │   ├── DeadlineExceeded (TimeoutError) time ran out before the chain did
+    │   │   └── BudgetExceeded                  no model is left that the money is enough for
     │   ├── BadRequest (ValueError)             a provider says that the request itself is wrong
     │   └── StreamInterrupted (ConnectionError) a stream broke after its first piece; has .partial_text
     ├── CannotSend (RuntimeError)               this process has nothing left to send a request with
@@ -35,6 +36,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from .completion import known
 
 if TYPE_CHECKING:
+    from datetime import datetime
     from decimal import Decimal
 
     from .completion import Attempt, Kind
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AllModelsFailed",
     "BadRequest",
+    "BudgetExceeded",
     "CallFailed",
     "CannotListen",
     "CannotSend",
@@ -293,6 +296,42 @@ class DeadlineExceeded(AllModelsFailed, TimeoutError):
             attempts=attempts,
             elapsed=elapsed,
             why=f"The deadline of {deadline:g} s passed.",
+        )
+
+
+class BudgetExceeded(AllModelsFailed):
+    """No model is left that what may still be spent is enough for."""
+
+    def __init__(
+        self,
+        *,
+        module: str,
+        models: int,
+        attempts: Sequence[Attempt],
+        elapsed: float,
+        limit: str,
+        source: str,
+        limit_usd: Decimal,
+        spent_usd: Decimal,
+        reserved_usd: Decimal,
+        resets_at: datetime | None,
+    ) -> None:
+        self.limit_usd = limit_usd
+        self.spent_usd = spent_usd
+        self.reserved_usd = reserved_usd
+        """By requests under way."""
+        self.source = source
+        """The file and the line of the budget; empty: the limit of a `track` block."""
+        self.resets_at = resets_at
+        """When it begins anew (UTC); None: not by itself."""
+        where = f" ({source})" if source else ""
+        anew = f"; it begins anew at {resets_at:%Y-%m-%d %H:%M} UTC" if resets_at is not None else ""
+        super().__init__(
+            module=module,
+            models=models,
+            attempts=attempts,
+            elapsed=elapsed,
+            why=f"Of {limit}{where} ${spent_usd:f} is spent and ${reserved_usd:f} reserved{anew}.",
         )
 
 

@@ -98,8 +98,8 @@ class Stream:
         model = self._target.litellm_model
         known = self._said() or Usage()
         thoughts, texts = "".join(self._thoughts), "".join(self._texts)
-        written = _estimate(model, text=f"{thoughts}{texts}{self._calls.text}")
-        prompt = known.input_tokens or _estimate(model, messages=list(map(_countable, self._request.messages)))
+        written = estimate(model, text=f"{thoughts}{texts}{self._calls.text}")
+        prompt = known.input_tokens or estimate(model, messages=list(map(_countable, self._request.messages)))
         return replace(known, input_tokens=prompt, output_tokens=max(known.output_tokens, written))
 
     def _broken(self, failure: Failure) -> Failure:
@@ -199,7 +199,7 @@ def _told_apart(whole: Callable[[], Any], text: str, thoughts: str) -> Any:
     return response
 
 
-def _estimate(model: str, **counted: Any) -> int:
+def estimate(model: str, **counted: Any) -> int:
     """Tokens, by LiteLLM's tokenizer. It looks at no picture, which it would fetch. 0 for what it cannot count."""
     from litellm import token_counter
 

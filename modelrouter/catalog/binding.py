@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from datetime import UTC, date, datetime, timedelta
 from types import MappingProxyType
 from typing import Any
 
-from modelrouter.errors import InvalidEnvironment, Problem, UnknownModel
+from modelrouter.errors import InvalidCatalog, InvalidEnvironment, Problem, UnknownModel
 
+from . import budgeting
 from .catalog import Catalog
 from .mistakes import check, prefixes_of
 from .names import Names
 from .overrides import Environment, Overrides, read
-from .schema import CacheEntry
-from .target import ModuleSettings, Resolved, Target
+from .schema import BudgetEntry, CacheEntry
+from .target import Budget, ModuleSettings, Resolved, Target
+from .yaml_lines import dotted
 
 _SOON = timedelta(days=30)
 """How long before a model's retirement one is warned."""
@@ -60,12 +62,14 @@ class _Binding:
         fallbacks = self._fallbacks(self._general)
         pinned = self._pin_of_all()
         modules = {
-            name: Resolved(name, chain.targets, *self._settings(name, chain.source))
+            name: self._resolved(name, chain)
             for name in self._file.modules
             if (chain := self._chain(name, pinned, fallbacks)) is not None
         }
         if self._problems:
             raise InvalidEnvironment(sorted(dict.fromkeys(self._problems), key=lambda problem: problem.where))
+        if unbounded := dict.fromkeys(each for resolved in modules.values() for each in budgeting.unbounded(resolved)):
+            raise InvalidCatalog(self._shown, [self._misfit(*each) for each in unbounded])
         warnings = (*self._shadowed(pinned, modules), *_retired(modules.values()), *self._environment.warnings)
         return Catalog(self._names, modules, warnings)
 
@@ -120,10 +124,27 @@ class _Binding:
 
     # -- how
 
-    def _settings(self, name: str, chain_source: str) -> tuple[ModuleSettings, Mapping[str, str]]:
+    def _resolved(self, name: str, chain: _Chain) -> Resolved:
         found = {each.name: next(self._said(name, each.name)) for each in fields(ModuleSettings)}
-        sources = {"chain": chain_source} | {key: source for key, (_, source) in found.items()}
-        return ModuleSettings(**{key: value for key, (value, _) in found.items()}), MappingProxyType(sources)
+        sources = MappingProxyType({"chain": chain.source} | {key: source for key, (_, source) in found.items()})
+        settings = ModuleSettings(**{key: value for key, (value, _) in found.items()})
+        if settings.budget is not None:
+            settings = replace(settings, budget=replace(settings.budget, module=name, source=sources["budget"]))
+        budgets = tuple(each for each in (settings.budget, self._budget(self._file.budget)) if each is not None)
+        return Resolved(name, chain.targets, settings, budgets, sources)
+
+    def _misfit(self, budget: Budget, what: str) -> Problem:
+        name = budget.module
+        path: tuple[str, ...] = ("budget",)
+        if name is not None:
+            holder = name if "budget" in self._file.modules[name].model_fields_set else "default"
+            path = ("modules", holder, "budget")
+        return Problem(f"line {self._document.line(path)}", f"{dotted(path)}: {what}")
+
+    def _budget(self, entry: BudgetEntry | None) -> Budget | None:
+        if entry is None:
+            return None
+        return Budget(entry.usd, entry.per, hard=entry.hard, source=self._at("budget"))
 
     def _said(self, name: str, key: str) -> Iterator[tuple[Any, str]]:
         """What is said about one setting of a module, and where; what counts most comes first."""
@@ -153,9 +174,10 @@ class _Binding:
             elif key == "cache_ttl" and isinstance(cache, CacheEntry):
                 yield cache.ttl, self._at("modules", holder, "cache", "ttl", inherited=inherited)
             return
-        value = getattr(entry, key)
-        # A written null means: whatever the model's own is. There is no such thing for a time or a number of tries.
-        if value is not None or (key in entry.model_fields_set and key in ("max_tokens", "temperature")):
+        value = self._budget(entry.budget) if key == "budget" else getattr(entry, key)
+        # A written null means: whatever the model's own is, or none. There is no such thing for a time or a number of
+        # tries.
+        if value is not None or (key in entry.model_fields_set and key in ("max_tokens", "temperature", "budget")):
             yield value, self._at("modules", holder, key, inherited=inherited)
 
     def _at(self, *path: str, inherited: bool = False) -> str:

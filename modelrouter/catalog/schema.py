@@ -16,7 +16,7 @@ from modelrouter.parameters import HEADERS, having, header_flaw
 from modelrouter.redaction import is_secret, shown
 
 from .known_providers import litellm_string
-from .target import LONGEST
+from .target import LONGEST, Period
 from .wording import AS_IT_IS
 
 
@@ -216,6 +216,17 @@ Cache = Annotated[
 ]
 
 
+class BudgetEntry(_Entry):
+    """What may be spent in a calendar window (UTC)."""
+
+    usd: Money
+    """US dollars."""
+    per: Period
+    """hour, day, week (from Monday) or month."""
+    hard: bool = True
+    """Whether a call that does not fit is refused. false: it is warned of, and counted."""
+
+
 class ModuleEntry(_Entry):
     """One part of the application. What it leaves out, it takes from the module default."""
 
@@ -235,6 +246,8 @@ class ModuleEntry(_Entry):
     """More tries of the same model, for errors that may pass."""
     cache: Cache | None = None
     """false, true, or how long answers are kept."""
+    budget: BudgetEntry | None = None
+    """What it may spend; who inherits it has an allowance of its own. null: no budget, whatever default says."""
     note: str | None = None
     """For people."""
 
@@ -250,6 +263,8 @@ class CatalogFile(_Entry):
     """Another name -> a name above."""
     modules: dict[Annotated[str, Field(min_length=1)], Annotated[ModuleEntry, BeforeValidator(_empty)]]
     """The parts of the application; default is for calls that name none, and what the others inherit from."""
+    budget: BudgetEntry | None = None
+    """What all modules together may spend."""
 
 
 _ENTRIES: Mapping[tuple[str | int, ...], type[BaseModel]] = {
@@ -261,6 +276,8 @@ _ENTRIES: Mapping[tuple[str | int, ...], type[BaseModel]] = {
     ("models", "*", "supports"): SupportsEntry,
     ("modules", "*"): ModuleEntry,
     ("modules", "*", "cache"): CacheEntry,
+    ("modules", "*", "budget"): BudgetEntry,
+    ("budget",): BudgetEntry,
 }
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from modelrouter import environment
 from modelrouter.completion import Attempt, Outcome, label_of
@@ -90,6 +90,33 @@ class Target:
         return Attempt(self.name, self.litellm_model, self.provider, outcome, listed=self.listed, **facts)
 
 
+Period: TypeAlias = Literal["hour", "day", "week", "month"]
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What a module, or all of them together, may spend in a calendar window."""
+
+    usd: Decimal
+    per: Period
+    """UTC; weeks begin on Monday (ISO 8601)."""
+    hard: bool = True
+    """Whether a call that does not fit is refused. False: it is warned of, and counted."""
+    module: str | None = None
+    """Whose it is; None: that of all modules together."""
+    source: str = ""
+    """Where it is written."""
+
+    @property
+    def scope(self) -> str:
+        """For metrics: the module's name, or ``(all)``."""
+        return "(all)" if self.module is None else self.module
+
+    def __str__(self) -> str:
+        whose = "of all modules" if self.module is None else f"of module {self.module!r}"
+        return f"the budget of ${self.usd:f} a {self.per} {whose}"
+
+
 @dataclass(frozen=True, slots=True)
 class ModuleSettings:
     """How a module calls, each value from the environment, the YAML or the built-in default."""
@@ -105,6 +132,8 @@ class ModuleSettings:
     cache: bool = True
     cache_ttl: float = 3600.0
     """Seconds that an answer is kept."""
+    budget: Budget | None = None
+    """What it may spend. A module that inherits one has an allowance of its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,6 +143,8 @@ class Resolved:
     module: str
     chain: tuple[Target, ...]
     settings: ModuleSettings
+    budgets: tuple[Budget, ...] = ()
+    """Those that a call of it has to fit into: its own, and that of all modules."""
     sources: Mapping[str, str] = field(default_factory=nothing)
     """Setting name (``chain``, ``timeout`` ...) -> ``LLM_TIMEOUT``, ``config/models.yaml:17``, ``call`` or ``built
     in``."""

@@ -276,7 +276,7 @@ def check(
             catalog.resolve(module)
             load(state.screen)
             with state.screen.busy("Checking"):
-                report = _check.check(catalog, module, prompt_tokens=prompt_tokens)
+                report = _check.check(catalog, module, prompt_tokens=prompt_tokens, ledger=router.performer.budgets)
     if as_json:
         state.screen.document(report)
     else:

@@ -26,10 +26,14 @@ from modelrouter.catalog.target import ModuleSettings, Resolved, Target, broken_
 from modelrouter.completion import EXACT, add
 from modelrouter.embedded import server as embedded
 from modelrouter.errors import InvalidCatalog, InvalidEnvironment, StoreError
+from modelrouter.metering.budgets import Budgets
 from modelrouter.planning.attempt import LONGEST_WAIT
 from modelrouter.planning.call import Call
 from modelrouter.planning.exchange import Request
 from modelrouter.redaction import shown_address
+
+from . import budgets
+from .budgets import BudgetReport
 
 Level = Literal["error", "warning"]
 
@@ -72,6 +76,7 @@ class Report:
     catalog: str
     findings: tuple[Finding, ...]
     modules: tuple[ModuleReport, ...] = ()
+    budgets: tuple[BudgetReport, ...] = ()
     embedded: str | None = None
     """What keeps the embedded model from running here; None: nothing."""
     litellm: str | None = None
@@ -88,11 +93,14 @@ def broken(error: InvalidCatalog | InvalidEnvironment) -> Report:
     return Report(path or "the environment", tuple(found))
 
 
-def check(catalog: Catalog, module: str | None = None, *, prompt_tokens: int | None = None) -> Report:
+def check(
+    catalog: Catalog, module: str | None = None, *, prompt_tokens: int | None = None, ledger: Budgets | None = None
+) -> Report:
     """Look at a catalog, or at one module of it, and at what it points at: keys, addresses, prices.
 
     Sends nothing but a question to each Ollama (``GET /api/tags``). Needs LiteLLM loaded, for its prices.
-    `prompt_tokens`: of the prompt whose highest price is wanted; None: as many as each model takes.
+    `prompt_tokens`: of the prompt whose highest price is wanted; None: as many as each model takes. `ledger`: has what
+    is spent of budgets.
 
     Raises `UnknownModule`.
     """
@@ -108,10 +116,18 @@ def check(catalog: Catalog, module: str | None = None, *, prompt_tokens: int | N
         *_of_the_cache(chosen),
         *(finding for target in priced.values() for finding in _of_price(target)),
     ]
+    modules = tuple(_module(resolved, unusable, prompt_tokens) for resolved in chosen)
+    findings += _beyond_budgets(chosen, modules)
+    standing: tuple[BudgetReport, ...] = ()
+    try:
+        standing = tuple(budgets.report(ledger, budgets.of(chosen))) if ledger is not None else ()
+    except StoreError as error:
+        findings.append(Finding("warning", "budgets", f"what is spent of them is not known: {error}"))
     return Report(
         catalog.path,
         tuple(findings),
-        tuple(_module(resolved, unusable, prompt_tokens) for resolved in chosen),
+        modules,
+        standing,
         embedded.present(gguf=environment.gguf()),
         way.described(),
     )
@@ -215,6 +231,18 @@ def _number(value: Decimal | None) -> str:
 
 
 # -- what a call can come to
+
+
+def _beyond_budgets(chosen: Sequence[Resolved], modules: Sequence[ModuleReport]) -> Iterator[Finding]:
+    """A warning for each budget that one call alone can exceed, and an error for one that cannot be held."""
+    for resolved, each in zip(chosen, modules, strict=True):
+        for budget in resolved.budgets:
+            if unpriced := [t.name for t in resolved.chain if budget.hard and current().price(t) is None]:
+                what = f"cannot be held: {', '.join(unpriced)} has no price, so no call of it is sent; give it one"
+                yield Finding("error", budget.source, f"{budget} {what}")
+            elif each.highest_usd is not None and each.highest_usd > budget.usd:
+                highest = f"one call of {resolved.module!r} can cost up to ${_number(each.highest_usd)}"
+                yield Finding("warning", budget.source, f"{highest}, which is more than {budget}")
 
 
 def limits_of(target: Target, settings: ModuleSettings) -> tuple[float, int | None]:

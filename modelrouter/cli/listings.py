@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import fields, replace
 from typing import Any
 
 from modelrouter.catalog.catalog import Catalog
 from modelrouter.catalog.known_providers import known
 from modelrouter.catalog.prices import own_price
-from modelrouter.catalog.target import Target, broken_key
+from modelrouter.catalog.target import Budget, Target, broken_key
 from modelrouter.environment import secret
 from modelrouter.redaction import shown_address
 
+from . import budgets
 from .check import Report, limits_of
 from .screen import Screen, per_million, seconds, usd
 
@@ -42,8 +43,10 @@ def models(screen: Screen, catalog: Catalog, *, as_json: bool) -> None:
 def chain_of(screen: Screen, catalog: Catalog, module: str, *, as_json: bool) -> None:
     """Every value in effect for a module, and where it comes from."""
     resolved = catalog.resolve(module)
-    values = {"chain": [target.name for target in resolved.chain], **asdict(resolved.settings)}
+    settings = {each.name: getattr(resolved.settings, each.name) for each in fields(resolved.settings)}
+    values = {"chain": [target.name for target in resolved.chain], **settings}
     sources = {name: resolved.sources.get(name, "built in") for name in values}
+    of_all = [budget for budget in resolved.budgets if budget.module is None]
     chain = [(target, *limits_of(target, resolved.settings)) for target in resolved.chain]
     if as_json:
         records = [
@@ -53,9 +56,12 @@ def chain_of(screen: Screen, catalog: Catalog, module: str, *, as_json: bool) ->
             for target, timeout, max_tokens in chain
         ]
         settings = {name: {"value": value, "source": sources[name]} for name, value in values.items()}
+        for budget in of_all:
+            settings["budget of all"] = {"value": budget, "source": budget.source}
         screen.document({"module": resolved.module, "catalog": catalog.path, "settings": settings, "chain": records})
         return
     lines = [(name, _shown(name, value), sources[name]) for name, value in values.items()]
+    lines += [("budget of all", budgets.described(each), each.source) for each in of_all]
     screen.table(("SETTING", "VALUE", "FROM"), lines)
     screen.say("")
     rows = [
@@ -108,6 +114,9 @@ HIGHEST PRICE  of one call: a prompt {prompt} and an answer of max_tokens, bille
                by every model of the chain and, for each retry, by the dearest one
 """
         )
+        if report.budgets:
+            screen.say("")
+            budgets.table(screen, report.budgets)
         screen.say(f"\nThe small model on this machine: {(report.embedded or 'ready').splitlines()[0]}")
         screen.say(f"{report.litellm}")
     counts = (report.count("error"), "error"), (report.count("warning"), "warning")
@@ -148,7 +157,9 @@ def _retirement(target: Target) -> str:
 def _shown(name: str, value: object) -> str:
     match value:
         case None:
-            return "the model's own"
+            return "none" if name == "budget" else "the model's own"
+        case Budget():
+            return budgets.described(value)
         case list():
             return ", ".join(value)
         case bool():

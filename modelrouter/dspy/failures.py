@@ -28,6 +28,7 @@ _ERRORS: Mapping[Kind | None, Any] = {
     Kind.CONTENT_POLICY: lm15.InvalidRequestError,
     Kind.EMPTY_RESPONSE: lm15.ProviderError,
     Kind.MAX_TOKENS: lm15.ProviderError,
+    Kind.BUDGET: lm15.BillingError,
     Kind.BAD_REQUEST: lm15.InvalidRequestError,
     Kind.TRUNCATED: lm15.StreamAssemblyError,
 }

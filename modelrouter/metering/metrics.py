@@ -9,18 +9,28 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import time
 import weakref
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Concatenate, Literal, ParamSpec, get_args
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
-from modelrouter.catalog.target import Target
+from modelrouter.catalog.target import Budget, Target
 from modelrouter.completion import Attempt, Kind, Usage
 from modelrouter.errors import MetricsUnavailable
-from modelrouter.planning.events import CacheResult, CacheUsed, CallEnded, CallOutcome, Event, FellOver, FirstToken
+from modelrouter.planning.events import (
+    BudgetSeen,
+    CacheResult,
+    CacheUsed,
+    CallEnded,
+    CallOutcome,
+    Event,
+    FellOver,
+    FirstToken,
+)
 from modelrouter.process.forks import held_lock
 
 BUCKETS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 90.0, 120.0)
@@ -33,7 +43,7 @@ OTHER = "other"
 Status = Literal["success", "error", "cancelled"]
 
 _TOKEN_TYPES = ("input", "output", "cache_read", "cache_write", "reasoning")
-_ERROR_TYPES = tuple(kind for kind in Kind if kind is not Kind.CANCELLED)
+_ERROR_TYPES = tuple(kind for kind in Kind if kind not in (Kind.CANCELLED, Kind.BUDGET))
 _FALLBACK_REASONS = tuple(kind for kind in _ERROR_TYPES if kind is not Kind.BAD_REQUEST)  # which is raised instead
 
 _logger = logging.getLogger("modelrouter")
@@ -88,6 +98,7 @@ class _ModuleSeries:
     cost: Counter
     cache: dict[CacheResult, Counter]
     cache_saved: Counter
+    refused: Counter
 
 
 class Metrics:
@@ -103,6 +114,9 @@ class Metrics:
 
         def histogram(name: str, about: str, *labels: str) -> Histogram:
             return Histogram(name, about, labels, registry=None, buckets=BUCKETS)
+
+        def gauge(name: str, about: str, *labels: str) -> Gauge:  # of what all processes share
+            return Gauge(name, about, labels, registry=None, multiprocess_mode="livemostrecent")
 
         model = ("provider", "model")
         self._requests = counter("llm_provider_requests", "Requests that were sent to a provider.", *model, "status")
@@ -131,6 +145,11 @@ class Metrics:
         )
         self._cache_requests = counter("llm_cache_requests", "What looking into the cache gave.", "module", "result")
         self._cache_saved = counter("llm_cache_saved_usd", "US dollars that cached answers did not cost.", "module")
+        budget = ("scope", "per")
+        self._budget_limit = gauge("llm_budget_limit_usd", "US dollars that may be spent in a window.", *budget)
+        self._budget_spent = gauge("llm_budget_spent_usd", "US dollars spent in the window.", *budget)
+        self._budget_reserved = gauge("llm_budget_reserved_usd", "US dollars reserved by requests under way.", *budget)
+        self._budget_refused = counter("llm_budget_refused", "Requests that no budget was left for.", "module")
         self._reloads = counter("llm_catalog_reloads", "Times that the catalog was read again.", "result")
         _register(registry, *vars(self).values())
 
@@ -159,10 +178,12 @@ class Metrics:
             return _made[registry]
 
     @_harmless
-    def seed(self, chains: Mapping[str, Sequence[Target]]) -> None:
+    def seed(self, chains: Mapping[str, Sequence[Target]], budgets: Iterable[Budget] = ()) -> None:
         """Start at 0 every series that these modules' chains can feed, or `increase()` would miss the first calls."""
         for result in ("ok", "error"):
             self._reloads.labels(result)
+        for budget in budgets:  # what is spent of them is known with the first call
+            self._budget_limit.labels(budget.scope, budget.per).set(float(budget.usd))
         for module, chain in chains.items():
             self._module_series(module)
             for target in chain:
@@ -194,6 +215,14 @@ class Metrics:
                 self._fallbacks.labels(event.module, *names, event.reason).inc()
             case FirstToken():
                 self._target_series(event.target).first_token.observe(event.seconds)
+            case BudgetSeen():
+                names = event.budget.scope, event.budget.per
+                self._budget_limit.labels(*names).set(float(event.budget.usd))
+                until = event.resets_at.timestamp()
+                _show(self._budget_spent.labels(*names), float(event.spent_usd), until)
+                _show(self._budget_reserved.labels(*names), float(event.reserved_usd), until)
+                if event.over and not event.budget.hard:
+                    self._module_series(module).refused.inc()
 
     def _attempt(self, module: str, attempt: Attempt) -> None:
         """Meter one try of a model. One that was skipped, or answered from the cache, sent nothing and counts nothing.
@@ -202,6 +231,8 @@ class Metrics:
         the time was not that of an answer. Tokens are counted as the provider does: input with the cached ones, output
         with the reasoning.
         """
+        if attempt.error_kind is Kind.BUDGET:
+            self._module_series(module).refused.inc()
         if attempt.outcome in ("skipped", "cached"):
             return
         series = self._model_series(attempt.provider, attempt.label, attempt.model, listed=attempt.listed)
@@ -265,6 +296,7 @@ class Metrics:
                 cost=self._module_cost.labels(module),
                 cache={result: self._cache_requests.labels(module, result) for result in get_args(CacheResult)},
                 cache_saved=self._cache_saved.labels(module),
+                refused=self._budget_refused.labels(module),
             )
         return series
 
@@ -279,6 +311,15 @@ class Metrics:
         if name not in self._own_labels and len(self._own_labels) < OWN_LABELS:
             self._own_labels.add(name)
         return name in self._own_labels
+
+
+def _show(gauge: Gauge, value: float, until: float) -> None:
+    """Until a wall-clock time: a process that makes no call in the next window still shows that it is another. In
+    multiprocess mode, where only values can be kept, it does not."""
+    if multiprocess():
+        gauge.set(value)
+    else:
+        gauge.set_function(lambda: value if time.time() < until else 0.0)
 
 
 def _register(registry: CollectorRegistry, *series: Counter | Gauge | Histogram) -> None:

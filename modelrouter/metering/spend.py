@@ -11,18 +11,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from decimal import Decimal
 
-from modelrouter.completion import EXACT, Attempt, Sums, Usage
+from modelrouter.completion import Attempt, Sums, Usage
 from modelrouter.planning.events import CacheUsed, FellOver
 from modelrouter.store.store import Ledger
 
+from .money import amount_in, exactly
 from .posting import KEEP, Posting
 
 DAYS = int(KEEP // 86_400)
 """For so many the books are kept."""
 
-_DIGITS = 12
-"""Of money after the point in one counter, a whole number of picodollars; further digits, which an odd price can have,
-are in a second one."""
 _RESULTS = {"hit": "hits", "coalesced": "coalesced", "miss": "misses", "error": "errors"}
 
 
@@ -86,7 +84,7 @@ class Spend:
                 model, provider = ("", "") if event.target is None else (event.target.name, event.target.provider)
                 changes = {_RESULTS[event.result]: 1}
                 if event.saved_usd:
-                    changes |= _money("saved", event.saved_usd)
+                    changes |= exactly("saved", event.saved_usd)
                 self._post(module, model, provider, changes)
             case FellOver():
                 self._post(event.module, event.to_model, event.provider, {"fallbacks": 1})
@@ -122,15 +120,10 @@ def _of_attempt(attempt: Attempt) -> dict[str, int]:
     if attempt.usage is not None:
         changes |= {name: count for name, count in asdict(attempt.usage).items() if count}
     if attempt.cost_usd:
-        changes |= _money("usd", attempt.cost_usd)
+        changes |= exactly("usd", attempt.cost_usd)
     elif attempt.cost_usd is None and (attempt.outcome == "ok" or attempt.usage is not None):
         changes["unknown"] = 1
     return changes
-
-
-def _money(name: str, amount: Decimal) -> dict[str, int]:
-    whole, rest = divmod(int(EXACT.scaleb(amount, 2 * _DIGITS)), 10**_DIGITS)
-    return {name: whole} | ({f"{name}_rest": rest} if rest else {})
 
 
 def lines(ledger: Ledger, days: Iterable[datetime.date]) -> Iterator[Line]:
@@ -145,16 +138,12 @@ def lines(ledger: Ledger, days: Iterable[datetime.date]) -> Iterator[Line]:
             yield Line(books[book], *names, _spending(counts))
 
 
-def _spending(counts: Mapping[str, int]) -> Spending:
-    def money(name: str) -> Decimal:
-        whole, rest = (Decimal(counts.get(each, 0)) for each in (name, f"{name}_rest"))
-        return EXACT.add(EXACT.scaleb(whole, -_DIGITS), EXACT.scaleb(rest, -2 * _DIGITS))
-
+def _spending(counts: dict[str, int]) -> Spending:
     plain = ("requests", "unknown", "fallbacks", *_RESULTS.values())
     return Spending(
         usage=Usage(**{field.name: counts.get(field.name, 0) for field in fields(Usage)}),
-        cost_usd=money("usd"),
-        saved_usd=money("saved"),
+        cost_usd=amount_in(counts, "usd"),
+        saved_usd=amount_in(counts, "saved"),
         **{name: counts.get(name, 0) for name in plain},
     )
 

@@ -19,9 +19,15 @@ from decimal import Decimal
 from operator import itemgetter
 from typing import Any, Self
 
+from modelrouter.catalog.target import LONGEST
 from modelrouter.completion import Attempt, Money, Sums, Usage
+from modelrouter.errors import InvalidRequest
 from modelrouter.planning.events import CacheUsed, CallEnded, Event, FellOver
 from modelrouter.process.forks import process_lock
+from modelrouter.store.memory import MemoryLedger
+from modelrouter.store.store import SPENT, Balance, granted
+
+from .money import picodollars
 
 _trackers: ContextVar[tuple[Tracker, ...] | None] = ContextVar("modelrouter_trackers", default=None)
 """None: nobody has said so far, and DSPy's settings may know."""
@@ -58,6 +64,27 @@ class Spent(Sums):
 _NOTHING = Spent()
 
 
+class Cap:
+    """What may be spent in a block."""
+
+    def __init__(self, usd: Decimal) -> None:
+        self.usd = usd
+        self._ledger = MemoryLedger()
+        self._limits = {"": picodollars(usd)}
+
+    def __str__(self) -> str:
+        return f"track(max_usd={self.usd:f})"
+
+    def reserve(self, name: str, amount: int) -> Balance | None:
+        """Reserve so many picodollars; how it stood before, when they do not fit."""
+        balances = self._ledger.reserve(name, amount, self._limits, ttl=LONGEST)
+        return None if granted(amount, self._limits, balances) else balances[""]
+
+    def settle(self, name: str, spent: int) -> None:
+        """In place of what was reserved under this name, so many picodollars are spent."""
+        self._ledger.count({"": {SPENT: spent}}, release=[name])
+
+
 class Tracker:
     """Counts the calls of its ``with`` block, and goes on counting those that end after it. It can be read at any time.
 
@@ -67,7 +94,9 @@ class Tracker:
     is read. An inner block's calls count in the outer one too.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_usd: Decimal | float | str | None = None) -> None:
+        self.cap = None if max_usd is None else Cap(_money(max_usd))
+        """What may be spent in it; None: any sum."""
         self._lock = process_lock()
         self._lines: dict[tuple[str, str | None], Spent] = {}
         """By module and model; None: what no model can be named for."""
@@ -133,10 +162,19 @@ class Tracker:
                 self._fallbacks[event] += 1
 
 
-def track() -> Tracker:
+def track(*, max_usd: Decimal | float | str | None = None) -> Tracker:
     """Count what the code of a ``with`` block spends. Blocks may be nested, and share nothing with those of other
-    threads and tasks."""
-    return Tracker()
+    threads and tasks.
+
+    With `max_usd`, US dollars, a request is sent only if its highest price fits into what is left: the prompt, and an
+    answer of ``max_tokens``. A model that is too dear is passed over, as one without its key is; a request that would
+    fit but for others under way waits for these. Free models answer on.
+
+    Raises:
+        InvalidRequest: `max_usd` is no amount of money.
+        BudgetExceeded: in a call of the block, when no model is left that the money is enough for.
+    """
+    return Tracker(max_usd)
 
 
 def _spent(event: Event) -> tuple[Spent | None, str | None]:
@@ -162,6 +200,21 @@ def _spent(event: Event) -> tuple[Spent | None, str | None]:
         case CallEnded() if event.outcome != "success":
             return Spent(calls=1, unanswered=1), None
     return None, None
+
+
+def _money(value: Decimal | float | str) -> Decimal:
+    try:
+        amount = Decimal(str(value))
+    except ArithmeticError:
+        amount = Decimal("NaN")
+    if isinstance(value, bool) or not amount.is_finite() or amount < 0:
+        raise InvalidRequest(f"max_usd= takes US dollars from 0, not {value!r}.")
+    return amount
+
+
+def caps() -> tuple[Cap, ...]:
+    """What may be spent in the blocks around this call that have a limit."""
+    return tuple(tracker.cap for tracker in _active() if tracker.cap is not None)
 
 
 def hear(module: str, event: Event) -> None:

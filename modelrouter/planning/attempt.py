@@ -8,10 +8,11 @@ from typing import Any
 from modelrouter.completion import Attempt, Completion, Kind, Usage
 from modelrouter.errors import StreamInterrupted
 
+from .budgeting import reserve
 from .call import Candidate
-from .effects import Close, Effect, Emit, Interrupted, Next, OpenStream, Report, Send, Sleep, Steps
+from .effects import Close, Effect, Emit, Interrupted, Next, OpenStream, Report, Send, Settle, Sleep, Steps
 from .events import CacheUsed, FirstToken, ModelLeft
-from .exchange import Failure, Piece, Reply, Thinking
+from .exchange import Failure, Piece, Reply, Short, Thinking
 from .judging import judge
 from .progress import SHORTEST, Progress, cause
 from .remembering import keep
@@ -47,6 +48,9 @@ def attempt(
         progress.missed = True
         yield from progress.report(CacheUsed("miss"))
     while True:
+        hold = yield from reserve(progress, candidate, until)
+        if isinstance(hold, Short):
+            return None, (yield from progress.skip(candidate, Kind.BUDGET, hold.why))
         began = progress.now
         within = max(SHORTEST, min(limit, until - began))
         first_token, text = None, None
@@ -58,6 +62,8 @@ def attempt(
         failure, parsed = judge(outcome, request)
         record = progress.attempt(candidate, began, outcome, failure)
         yield from progress.report(record)
+        if hold is not None:
+            yield from progress.do(Settle(hold, record.cost_usd))
         if isinstance(outcome, Interrupted):
             raise outcome.error
         if failure is None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Literal, Protocol
 
-from modelrouter.catalog.target import ModuleSettings, Target
+from modelrouter.catalog.target import Budget, ModuleSettings, Target
 from modelrouter.completion import Kind, Usage
 from modelrouter.parameters import having
 
@@ -26,6 +26,9 @@ class Facts(Protocol):
     def context_window(self, target: Target) -> int | None:
         """Tokens; None when it is not known."""
 
+    def capped(self) -> bool:
+        """Whether the code around the call has set it a limit of what may be spent."""
+
     def cost(self, target: Target, usage: Usage | None) -> Decimal | None:
         """US dollars; None when it is not known."""
 
@@ -43,6 +46,8 @@ class Call:
     stream: bool = False
     thinking: bool = False
     """Whether a stream hands on the model's reasoning too, as `Thinking`, and what is remembered as `Recalled`."""
+    budgets: tuple[Budget, ...] = ()
+    """What each of its requests has to fit into."""
     cache: Literal["use", "refresh", "off"] = "off"
     cache_extra: str | None = None
     """The caller's own part of the key of a remembered answer."""
@@ -75,6 +80,8 @@ class Candidate:
 
     key: str | None = None
     """Of its remembered answer, once that was looked for and not found."""
+    highest: dict[bool, Decimal | None]
+    """Price of a request, as `Reserve` has it."""
     _request: Request | None = None
     checked = False
     """Its obstacle has been looked up. False again: more may be known of the model now."""
@@ -83,6 +90,7 @@ class Candidate:
     def __init__(self, call: Call, target: Target) -> None:
         self.call = call
         self.target = target
+        self.highest = {}
 
     @property
     def request(self) -> Request:

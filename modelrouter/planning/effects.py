@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, TypeAlias, TypeVar
 
-from modelrouter.catalog.target import Target
+from modelrouter.catalog.target import Budget, Target
 from modelrouter.completion import Completion, Usage
 
 from .events import Event
-from .exchange import Failure, Remembered, Reply, Request
+from .exchange import Failure, Hold, Remembered, Reply, Request
 
 T = TypeVar("T")
 
@@ -114,8 +114,32 @@ class Publish:
 
 
 @dataclass(frozen=True, slots=True)
+class Reserve:
+    """Reserve the highest price of a request in all budgets that it has to fit into. Performed into a `Hold`, a
+    `Short`, or None: nothing has to be reserved."""
+
+    module: str
+    target: Target
+    request: Request
+    budgets: tuple[Budget, ...]
+    highest: dict[bool, Decimal | None]
+    """The highest price in US dollars, as far as it was worked out: at a glance (False), and closely (True)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settle:
+    """A request is over: in place of what is reserved, what it cost is spent. Takes microseconds."""
+
+    hold: Hold
+    cost_usd: Decimal | None
+    """None: nobody knows, so that what was reserved counts."""
+
+
+@dataclass(frozen=True, slots=True)
 class Sleep:
     seconds: float
+    for_others: bool = False
+    """To wait for what other calls do, and not only to be polite."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +151,21 @@ class Report:
 
 
 Effect: TypeAlias = (
-    Load | ReadCache | WriteCache | Join | Wait | Publish | Send | OpenStream | Next | Close | Emit | Sleep | Report
+    Load
+    | ReadCache
+    | WriteCache
+    | Join
+    | Wait
+    | Publish
+    | Reserve
+    | Settle
+    | Send
+    | OpenStream
+    | Next
+    | Close
+    | Emit
+    | Sleep
+    | Report
 )
 
 

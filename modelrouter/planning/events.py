@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
 from typing import Literal, TypeAlias
 
-from modelrouter.catalog.target import Target
+from modelrouter.catalog.target import Budget, Target
 from modelrouter.completion import Attempt, Kind
 
 from .exchange import Failure
@@ -66,4 +67,17 @@ class CallEnded:
     cost_usd: Decimal | None
 
 
-Event: TypeAlias = Attempt | FellOver | FirstToken | ModelLeft | CacheUsed | CallEnded
+@dataclass(frozen=True, slots=True)
+class BudgetSeen:
+    """How a budget stands, as a request has to fit into it."""
+
+    budget: Budget
+    spent_usd: Decimal
+    reserved_usd: Decimal
+    over: bool
+    """The request does not fit."""
+    resets_at: datetime
+    """When it begins anew."""
+
+
+Event: TypeAlias = Attempt | FellOver | FirstToken | ModelLeft | CacheUsed | CallEnded | BudgetSeen

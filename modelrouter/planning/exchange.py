@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, Self
 
@@ -102,6 +103,37 @@ class Failure:
     def timeout(cls, within: float) -> Self:
         """No answer within so many seconds."""
         return cls(Kind.TIMEOUT, f"timeout after {within:.3g} s", raised="TimeoutError")
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """What is reserved for one request, in all budgets that it has to fit into."""
+
+    name: str
+    """Of the reservation."""
+    amount: Decimal
+    """US dollars: the highest price of the request."""
+    books: tuple[Any, ...] = ()
+    """Where it is reserved, for whoever has reserved it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Short:
+    """A request does not fit into a budget; nothing is reserved."""
+
+    why: str
+    limit: str = ""
+    """Which it is, in words: ``$5 a day of module 'scorer'``."""
+    source: str = ""
+    """Where it is written."""
+    limit_usd: Decimal = Decimal(0)
+    spent_usd: Decimal = Decimal(0)
+    reserved_usd: Decimal = Decimal(0)
+    """By requests under way."""
+    resets_at: datetime | None = None
+    """When it begins anew; None: never."""
+    passing: bool = False
+    """It would fit but for what is reserved."""
 
 
 @dataclass(frozen=True, slots=True)

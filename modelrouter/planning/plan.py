@@ -5,8 +5,8 @@ and is sent what came of it and what time it is. It performs nothing itself, so 
 asynchronous callers and streams, and a test can play any course of events as data, with no clock, loop or network.
 
 Its chapters: this file has the order of the chain; `sharing` the calls that ask the same at the same time;
-`remembering` the cache; `attempt` the requests to one model, their limits and retries; `judging` whether what came is
-an answer; `progress` what happened so far.
+`remembering` the cache; `attempt` the requests to one model, their limits and retries; `budgeting` what one may cost;
+`judging` whether what came is an answer; `progress` what happened so far.
 """
 
 from __future__ import annotations
@@ -77,5 +77,6 @@ def _ask(progress: Progress) -> Plan:
         answer, asked = yield from share(progress, candidate, [*waiting, *aside])
         if answer is not None:
             return answer
-        progress.left = None if asked.error_kind is None else (asked.model, asked.error_kind)
+        # Whom there is no money for was not asked, as who has no key.
+        progress.left = None if asked.error_kind in (None, Kind.BUDGET) else (asked.model, asked.error_kind)
     raise progress.failed(candidates)

@@ -9,12 +9,12 @@ from functools import partial
 from typing import Any
 
 from modelrouter.completion import Attempt, Completion, Kind, Usage, total
-from modelrouter.errors import AllModelsFailed, BadRequest, DeadlineExceeded, MissingKey, ProviderError
+from modelrouter.errors import AllModelsFailed, BadRequest, BudgetExceeded, DeadlineExceeded, MissingKey, ProviderError
 
 from .call import Call, Candidate, Facts
 from .effects import Effect, Emit, Interrupted, Load, Report, Steps
 from .events import Event, FellOver
-from .exchange import Failure, Obstacle, Remembered, Reply
+from .exchange import Failure, Obstacle, Remembered, Reply, Short
 
 SHORTEST = 0.01
 """Seconds: with less time than this left, no request is worth sending."""
@@ -39,6 +39,8 @@ class Progress:
     """The backend is ready."""
     missed: bool | None = None
     """Whether a remembered answer was looked for and not found, and False: that it has not been reported yet."""
+    short: Short | None = None
+    """The budget that the last request did not fit into."""
     publishing: Remembered | Failure | None = None
     """What came of the model that is asked, for calls that wait for the same. None: nothing, as this call was cancelled
     or had too little time itself, so that another one has to ask."""
@@ -172,7 +174,18 @@ class Progress:
             if obstacle is not None and obstacle.variable is not None:
                 return MissingKey(module=module, variable=obstacle.variable, attempts=self.attempts)
         made: Callable[..., AllModelsFailed] = AllModelsFailed
-        if self.late:
+        if self.short is not None:
+            short = self.short
+            made = partial(
+                BudgetExceeded,
+                limit=short.limit,
+                source=short.source,
+                limit_usd=short.limit_usd,
+                spent_usd=short.spent_usd,
+                reserved_usd=short.reserved_usd,
+                resets_at=short.resets_at,
+            )
+        elif self.late:
             made = partial(DeadlineExceeded, deadline=self.call.settings.deadline)
         error = made(module=module, models=len(candidates), attempts=self.attempts, elapsed=self.now - self.start)
         error.__cause__ = cause(self.last) if self.last is not None else None

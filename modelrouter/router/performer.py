@@ -18,15 +18,18 @@ from modelrouter.catalog import prices
 from modelrouter.catalog.target import Target
 from modelrouter.completion import Attempt, Usage
 from modelrouter.metering import books, track
+from modelrouter.metering.budgets import Budgets
 from modelrouter.metering.metrics import Metrics
 from modelrouter.metering.posting import Posting
 from modelrouter.metering.spend import Spend
 from modelrouter.planning import effects
-from modelrouter.planning.events import CacheUsed, CallEnded, FellOver, FirstToken, ModelLeft
-from modelrouter.planning.exchange import Failure, Obstacle, Piece, Remembered, Reply, Request
+from modelrouter.planning.events import BudgetSeen, CacheUsed, CallEnded, FellOver, FirstToken, ModelLeft
+from modelrouter.planning.exchange import Failure, Hold, Obstacle, Piece, Remembered, Reply, Request, Short
 from modelrouter.planning.health import Health
 from modelrouter.process import event_loops
 from modelrouter.store.store import Store
+
+from . import bounds
 
 GRACE = 0.5
 """Seconds that an attempt may be late before it is given up from outside."""
@@ -57,16 +60,18 @@ class Performer:
         self._books = books.Books(
             {
                 track.hear: (Attempt, CacheUsed, CallEnded, FellOver),
-                metrics.hear: (Attempt, CacheUsed, CallEnded, FellOver, FirstToken),
+                metrics.hear: (Attempt, BudgetSeen, CacheUsed, CallEnded, FellOver, FirstToken),
                 Spend(self._posting).hear: (Attempt, CacheUsed, FellOver),
                 health.hear: (ModelLeft,),
                 books.log: (FellOver,),
             }
         )
+        self.budgets = Budgets(lambda: self._cache.store, self._posting, tell=self._books.tell)
         self._inline: Mapping[type[effects.Effect], Callable[[Any], Any]] = {
             effects.Report: lambda effect: self._books.tell(effect.module, effect.event),
             effects.ReadCache: self._read,
             effects.Publish: lambda effect: self._flights.publish(effect.flight, effect.outcome),
+            effects.Settle: lambda effect: self.budgets.settle(effect.hold, effect.cost_usd),
         }
         """Of the effects that take microseconds, for both."""
 
@@ -87,6 +92,9 @@ class Performer:
 
     def context_window(self, target: Target) -> int | None:
         return current().context_window(target)
+
+    def capped(self) -> bool:
+        return bool(track.caps())
 
     def cost(self, target: Target, usage: Usage | None) -> Decimal | None:
         return prices.cost(usage, current().price(target))
@@ -114,8 +122,10 @@ class Performer:
                 return effect.flight.wait(effect.within)
             case effects.WriteCache():
                 return self._write(effect)
+            case effects.Reserve():
+                return self._reserve(effect)
             case effects.Sleep():
-                return time.sleep(effect.seconds) if current().waits else None
+                return time.sleep(effect.seconds) if current().waits or effect.for_others else None
         raise NotImplementedError(effect)
 
     async def aperform(self, effect: effects.Effect) -> Any:
@@ -139,8 +149,10 @@ class Performer:
                 return await effect.flight.await_(effect.within)
             case effects.WriteCache():
                 return await asyncio.to_thread(self._write, effect)
+            case effects.Reserve():
+                return await self._areserve(effect)
             case effects.Sleep():
-                return await asyncio.sleep(effect.seconds) if current().waits else None
+                return await asyncio.sleep(effect.seconds) if current().waits or effect.for_others else None
         raise NotImplementedError(effect)
 
     def _load(self) -> None:
@@ -161,6 +173,29 @@ class Performer:
         if isinstance(effect, effects.OpenStream):
             return await current().open(target, request, within=within, thinking=effect.thinking)
         return await current().send(target, request, within=within)
+
+    def _reserve(self, effect: effects.Reserve) -> Hold | Short | None:
+        def most(closely: bool) -> Decimal | None:
+            if closely not in effect.highest:
+                effect.highest[closely] = bounds.most(effect.target, effect.request, closely=closely)
+            return effect.highest[closely]
+
+        return self.budgets.reserve(effect.module, effect.budgets, most)
+
+    async def _areserve(self, effect: effects.Reserve) -> Hold | Short | None:
+        if not effect.budgets:  # in memory alone
+            return self._reserve(effect)
+        reserving = asyncio.ensure_future(asyncio.to_thread(self._reserve, effect))
+        try:
+            return await asyncio.shield(reserving)
+        except asyncio.CancelledError:
+            # The thread goes on; what it reserves is nobody's any more.
+            reserving.add_done_callback(self._give_back)
+            raise
+
+    def _give_back(self, reserving: asyncio.Future[Hold | Short | None]) -> None:
+        if not reserving.cancelled() and reserving.exception() is None and isinstance(held := reserving.result(), Hold):
+            self.budgets.settle(held, Decimal(0))
 
     def _read(self, effect: effects.ReadCache) -> tuple[str | None, Remembered | None]:
         key = cache_key(effect.target, effect.request, extra=effect.extra) if current().remembers else None

@@ -146,6 +146,7 @@ class Router:
             chain=resolved.chain,
             request=request,
             settings=_limits(settings, arguments),
+            budgets=resolved.budgets,
             timeout=arguments.timeout,
             stream=stream,
             thinking=thinking,
@@ -195,7 +196,9 @@ class Router:
             callback.install(lambda: self.catalog, self.metrics)
 
     def _on_loaded(self, catalog: Catalog) -> None:
-        self.metrics.seed({name: catalog.resolve(name).chain for name in catalog.modules})
+        resolved = {name: catalog.resolve(name) for name in catalog.modules}
+        budgets = {budget for each in resolved.values() for budget in each.budgets}
+        self.metrics.seed({name: each.chain for name, each in resolved.items()}, budgets)
 
 
 def _limits(settings: ModuleSettings, arguments: Arguments) -> ModuleSettings:

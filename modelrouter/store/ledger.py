@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ CREATE TABLE IF NOT EXISTS Book (name TEXT PRIMARY KEY, until REAL NOT NULL) WIT
 CREATE TABLE IF NOT EXISTS Counter (book TEXT, name TEXT, total INTEGER NOT NULL, PRIMARY KEY (book, name))
     WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS Reservation (name TEXT, book TEXT, amount INTEGER NOT NULL, until REAL NOT NULL,
-    PRIMARY KEY (name, book)) WITHOUT ROWID;
+    PRIMARY KEY (book, name)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS Told (once TEXT PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID;
 """
 
@@ -45,6 +46,7 @@ def count(
             sql("DELETE FROM Reservation WHERE name = ?", (name,))
         if tidy:
             sql("DELETE FROM Told WHERE until < ?", (now,))
+            sql("DELETE FROM Reservation WHERE until < ?", (now,))
             sql("DELETE FROM Counter WHERE book IN (SELECT name FROM Book WHERE until < ?)", (now,))
             sql("DELETE FROM Book WHERE until < ?", (now,))
 
@@ -60,13 +62,12 @@ def reserve(database: Database, name: str, amount: int, limits: Mapping[str, int
     balances = _balances(database, limits)
     if not amount or not granted(amount, limits, balances):  # for which nobody has to wait for a lock
         return balances
-    now = time.time()
     with database.transaction() as sql:
         balances = _balances(database, limits)  # nobody else writes meanwhile
         if granted(amount, limits, balances):
-            sql("DELETE FROM Reservation WHERE until <= ?", (now,))
+            until = time.time() + ttl
             for book in limits:
-                sql("INSERT OR REPLACE INTO Reservation VALUES (?, ?, ?, ?)", (name, book, amount, now + ttl))
+                sql("INSERT OR REPLACE INTO Reservation VALUES (?, ?, ?, ?)", (name, book, amount, until))
     return balances
 
 
@@ -78,14 +79,14 @@ def renew(database: Database, names: Collection[str], ttl: float) -> None:
             sql("UPDATE Reservation SET until = ? WHERE name = ? AND until > ?", (now + ttl, name, now))
 
 
+_STANDING = """
+SELECT value,
+    coalesce((SELECT total FROM Counter WHERE book = value AND name = ?), 0),
+    (SELECT coalesce(sum(amount), 0) FROM Reservation WHERE book = value AND until > ?)
+FROM json_each(?)
+"""
+
+
 def _balances(database: Database, books: Collection[str]) -> Mapping[str, Balance]:
-    spent = "SELECT total FROM Counter WHERE book = ? AND name = ?"
-    reserved = "SELECT coalesce(sum(amount), 0) FROM Reservation WHERE book = ? AND until > ?"
-    now = time.time()
-    return {
-        book: Balance(
-            next((total for (total,) in database.select(spent, (book, SPENT))), 0),
-            next(total for (total,) in database.select(reserved, (book, now))),
-        )
-        for book in books
-    }
+    rows = database.select(_STANDING, (SPENT, time.time(), json.dumps(list(books))))
+    return {book: Balance(spent, reserved) for book, spent, reserved in rows}

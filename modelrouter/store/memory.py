@@ -19,6 +19,8 @@ class MemoryLedger(Ledger):
         self._books: defaultdict[str, Counter[str]] = defaultdict(Counter)
         self._reserved: dict[str, tuple[int, frozenset[str], float]] = {}
         """Amount, books, and until when (monotonic)."""
+        self._sums = Counter[str]()
+        """What is reserved, by book."""
 
     def count(
         self,
@@ -32,7 +34,7 @@ class MemoryLedger(Ledger):
             for book, names in changes.items():
                 self._books[book].update(names)
             for reservation in release:
-                self._reserved.pop(reservation, None)
+                self._end(reservation)
 
     def counts(self, books: Collection[str]) -> Mapping[str, Mapping[str, int]]:
         with self._lock:
@@ -42,10 +44,12 @@ class MemoryLedger(Ledger):
         now = time.monotonic()
         with self._lock:
             for ended in [name for name, (*_, until) in self._reserved.items() if until <= now]:
-                del self._reserved[ended]
-            balances = {book: self._balance(book) for book in limits}
+                self._end(ended)
+            spent = {book: self._books[book][SPENT] if book in self._books else 0 for book in limits}
+            balances = {book: Balance(spent[book], self._sums[book]) for book in limits}
             if amount and granted(amount, limits, balances):
                 self._reserved[reservation] = amount, frozenset(limits), now + ttl
+                self._sums.update(dict.fromkeys(limits, amount))
             return balances
 
     def renew(self, reservations: Collection[str], *, ttl: float) -> None:
@@ -55,9 +59,9 @@ class MemoryLedger(Ledger):
                 amount, books, _ = self._reserved[name]
                 self._reserved[name] = amount, books, until
 
-    def _balance(self, book: str) -> Balance:
-        reserved = sum(amount for amount, books, _ in self._reserved.values() if book in books)
-        return Balance(self._books[book][SPENT] if book in self._books else 0, reserved)
+    def _end(self, reservation: str) -> None:
+        amount, books, _ = self._reserved.pop(reservation, (0, frozenset[str](), 0.0))
+        self._sums.subtract(dict.fromkeys(books, amount))
 
 
 class NullStore(MemoryLedger, Store):

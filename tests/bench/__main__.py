@@ -2,7 +2,8 @@
 matter.
 
 A row whose ratio is above its limit is marked, and the run then ends with exit code 1. ``ARGS="calls"`` runs one part
-alone: imports, resolving, metering, calls, streams, fallbacks, programs or caching.
+alone: imports, resolving, metering, calls, streams, fallbacks, programs, caching or
+spending.
 """
 
 from __future__ import annotations
@@ -73,6 +74,12 @@ def caching() -> list[Row]:
     return caching.rows()
 
 
+def spending() -> list[Row]:
+    from tests.bench import spending
+
+    return spending.rows()
+
+
 def main() -> int:
     for name in [name for name in os.environ if "LLM_" in name or name.endswith("_API_KEY")]:
         del os.environ[name]
@@ -84,6 +91,7 @@ def main() -> int:
         "resolving": resolving,
         "metering": metering,
         "caching": caching,
+        "spending": spending,
     }
     served: dict[str, Callable[[contenders.Bench], list[Row]]] = {
         "calls": contenders.calls,

@@ -53,6 +53,9 @@ class Facts:
     def obstacle(self, target: Target, request: Request) -> Obstacle | None:
         return None
 
+    def capped(self) -> bool:
+        return False
+
     def set_aside(self, target: Target, now: float) -> None:
         """Never."""
 

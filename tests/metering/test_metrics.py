@@ -248,6 +248,7 @@ SERIES = {
     "llm_time_to_first_token_seconds_bucket": MODEL | {"le"},
     "llm_cost_unknown_total": MODEL,
     "llm_model_set_aside": MODEL,
+    "llm_budget_refused_total": {"module"},
     "llm_catalog_reloads_total": {"result"},
 }
 """Names and labels that dashboards and alerts rest on."""

@@ -62,6 +62,9 @@ class World:
     def context_window(self, target: Target) -> int | None:
         return target.context_window
 
+    def capped(self) -> bool:
+        return False
+
     def cost(self, target: Target, usage: Usage | None) -> Decimal | None:
         return None if usage is None else Decimal(usage.input_tokens + usage.output_tokens)
 

@@ -168,6 +168,8 @@ def test_the_alerts_are_those_that_are_promised() -> None:
         "UnknownModelPrice",
         "CatalogReloadFailed",
         "CacheBroken",
+        "BudgetNearlySpent",
+        "BudgetRefusesCalls",
     ]
 
 

@@ -483,6 +483,8 @@ def test_every_variable_is_one_that_is_read() -> None:
 
 def test_every_metric_has_the_name_and_the_labels_that_it_says(world: World) -> None:
     world.to_server()
+    catalog = Path("config/models.yaml")
+    catalog.write_text(f"{catalog.read_text()}\nbudget: {{usd: 100, per: month}}\n")
     Router(registry=world.registry).complete("hi")
     labels: dict[str, set[str]] = {}
     for family in world.registry.collect():
