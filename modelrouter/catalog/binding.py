@@ -21,6 +21,8 @@ from .yaml_lines import dotted
 
 _SOON = timedelta(days=30)
 """How long before a model's retirement one is warned."""
+_NONE = ("max_tokens", "temperature", "budget", "baseline")
+"""Settings of which a module can have none, whatever default has."""
 
 
 def load(data: bytes, *, shown: str, environment: Environment | None = None) -> Catalog:
@@ -175,9 +177,8 @@ class _Binding:
                 yield cache.ttl, self._at("modules", holder, "cache", "ttl", inherited=inherited)
             return
         value = self._budget(entry.budget) if key == "budget" else getattr(entry, key)
-        # A written null means: whatever the model's own is, or none. There is no such thing for a time or a number of
-        # tries.
-        if value is not None or (key in entry.model_fields_set and key in ("max_tokens", "temperature", "budget")):
+        # A written null means: whatever the model's own is, or none.
+        if value is not None or (key in entry.model_fields_set and key in _NONE):
             yield value, self._at("modules", holder, key, inherited=inherited)
 
     def _at(self, *path: str, inherited: bool = False) -> str:

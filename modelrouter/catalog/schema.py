@@ -248,6 +248,8 @@ class ModuleEntry(_Entry):
     """false, true, or how long answers are kept."""
     budget: BudgetEntry | None = None
     """What it may spend; who inherits it has an allowance of its own. null: no budget, whatever default says."""
+    baseline: Name | None = None
+    """The model, alias or LiteLLM string whose price spend is compared with. null: none, whatever default says."""
     note: str | None = None
     """For people."""
 

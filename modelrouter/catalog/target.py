@@ -134,6 +134,8 @@ class ModuleSettings:
     """Seconds that an answer is kept."""
     budget: Budget | None = None
     """What it may spend. A module that inherits one has an allowance of its own."""
+    baseline: str | None = None
+    """The model whose price spend is compared with; it is never asked for that reason."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -157,7 +157,7 @@ def _retirement(target: Target) -> str:
 def _shown(name: str, value: object) -> str:
     match value:
         case None:
-            return "none" if name == "budget" else "the model's own"
+            return "none" if name in ("budget", "baseline") else "the model's own"
         case Budget():
             return budgets.described(value)
         case list():

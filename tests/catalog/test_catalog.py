@@ -55,8 +55,8 @@ models:
   bad: {model: gpt-4, price: cheap, timeout: soon, retired: "2026-01-01", successor: gpd}
 aliases: {a: b, b: a, gpt: bad, best: gpt-4}
 modules:
-  default: {chain: [gtp, opnai/gpt-4, 4], retries: 1.5, temprature: 0}
-  empty: {chain: [], cache: 60}
+  default: {chain: [gtp, opnai/gpt-4, 4], retries: 1.5, temprature: 0, baseline: gppt}
+  empty: {chain: [], cache: 60, baseline: opnai/gpt-4}
   Empty: {max_tokens: true, timeout: 0}
 modul: {}
 """
@@ -72,11 +72,13 @@ modul: {}
         "line 5: aliases.a: goes round in a circle: a -> b -> a",
         "line 5: aliases.best: no model 'gpt-4'. Did you mean 'gpt'?",
         "line 5: aliases.gpt: is the name of a model too",
+        "line 7: modules.default.baseline: no model 'gppt'. Did you mean 'gpt'?",
         "line 7: modules.default.chain[0]: no model 'gtp'.",
         "line 7: modules.default.chain[1]: no provider 'opnai'. Did you mean 'openai'?",
         "line 7: modules.default.chain[2]: expected text, got 4",
         "line 7: modules.default.retries: expected a whole number, got 1.5",
         "line 7: modules.default.temprature: unknown key. Did you mean 'temperature'?",
+        "line 8: modules.empty.baseline: no provider 'opnai'. Did you mean 'openai'?",
         "line 8: modules.empty.cache: expected true, false or {ttl: seconds}, got 60",
         "line 8: modules.empty.chain: is empty",
         "line 9: modules.Empty.max_tokens: expected a whole number, got true",
@@ -315,6 +317,23 @@ def test_a_provider_and_a_model_as_the_guide_names_them(shipped: Catalog) -> Non
 def test_null_takes_back_what_default_says() -> None:
     loaded = load("modules: {default: {chain: [openai/a], temperature: 1}, own: {temperature: null}, heir: {}}")
     assert (loaded.resolve("own").settings.temperature, loaded.resolve("heir").settings.temperature) == (None, 1)
+
+
+def test_a_baseline_is_inherited_and_taken_back_and_any_name_of_a_model() -> None:
+    loaded = load("""
+models: {old: {model: openai/old}}
+aliases: {before: old}
+modules:
+  default: {chain: [openai/a], baseline: before}
+  own: {baseline: groq/b}
+  none: {baseline: null}
+""")
+    baselines = [loaded.resolve(name).settings.baseline for name in loaded.modules]
+    assert baselines == ["before", "groq/b", None]
+    assert [loaded.resolve(model=name).chain[0].name for name in baselines if name] == ["old", "groq/b"]
+    assert [loaded.resolve(name).sources["baseline"] for name in loaded.modules] == [
+        *("models.yaml:5", "models.yaml:6", "models.yaml:7")
+    ]
 
 
 def test_a_retired_model_in_a_chain_is_a_warning() -> None:
