@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -21,7 +21,8 @@ import typer
 from modelrouter.errors import CallFailed, InvalidCatalog, InvalidEnvironment, ModelRouterError
 
 from . import cache as _cache_command
-from .screen import Json, Screen, attempt_lines, summary
+from . import spend as _spend_command
+from .screen import Config, Json, Screen, attempt_lines, summary
 from .streams import guarded
 
 if TYPE_CHECKING:
@@ -52,24 +53,6 @@ class _State:
             yield router
 
 
-def _use(context: typer.Context, config: Path | None) -> Path | None:
-    if config is not None and context.obj is not None:
-        context.obj = replace(context.obj, config=config)
-    return config
-
-
-_Config = Annotated[
-    Path | None,
-    typer.Option(
-        "--config",
-        metavar="FILE",
-        callback=_use,
-        help="The catalog. Left out: MODELROUTER_CONFIG, config/models.yaml here, or the packaged one.",
-    ),
-]
-"""Taken before the command's name and behind it."""
-
-
 def _print_version(wanted: bool) -> None:
     if wanted:
         Screen().say(f"modelrouter {version('modelrouter')}")
@@ -79,7 +62,7 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def options(
     context: typer.Context,
-    config: _Config = None,
+    config: Config = None,
     _: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version.")
     ] = False,
@@ -129,7 +112,7 @@ def ask(
     system: Annotated[str | None, typer.Option("--system", "-s", metavar="TEXT", help="The system message.")] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print the answer, and errors; nothing else.")] = False,
     as_json: Json = False,
-    _: _Config = None,
+    _: Config = None,
 ) -> None:
     """Ask a module's models in order until one answers.
 
@@ -175,7 +158,7 @@ def _stdin() -> str:
 def demo(
     context: typer.Context,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no log lines.")] = False,
-    _: _Config = None,
+    _: Config = None,
 ) -> None:
     """Have a DSPy program of three stages, each a module of its own, read, score and answer a recruiter's message.
 
@@ -203,7 +186,7 @@ def demo(
 
 
 @app.command()
-def models(context: typer.Context, as_json: Json = False, _: _Config = None) -> None:
+def models(context: typer.Context, as_json: Json = False, _: Config = None) -> None:
     """List the catalog's models and their prices.
 
     Prices are US dollars per million tokens; '+' means that a long prompt costs more, and "LiteLLM's list" that the
@@ -221,7 +204,7 @@ def explain(
     context: typer.Context,
     module: Annotated[str, typer.Argument(metavar="MODULE", help="A module of the catalog.")] = "default",
     as_json: Json = False,
-    _: _Config = None,
+    _: Config = None,
 ) -> None:
     """Show whom a module calls, how, and why.
 
@@ -251,7 +234,7 @@ def check(
         typer.Option(min=1, metavar="N", help="The highest price is for a prompt of N tokens, not the longest one."),
     ] = None,
     as_json: Json = False,
-    _: _Config = None,
+    _: Config = None,
 ) -> None:
     """Look for problems, and for what a call can cost.
 
@@ -286,6 +269,7 @@ def check(
 
 
 app.add_typer(_cache_command.app, name="cache")
+app.command()(_spend_command.spend)
 
 
 # -- serving
@@ -296,7 +280,7 @@ def metrics(
     context: typer.Context,
     host: Annotated[str, typer.Option(metavar="NAME", help="0.0.0.0: every network, with no password.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="0: any free one.")] = 8000,
-    _: _Config = None,
+    _: Config = None,
 ) -> None:
     """Serve metrics to Prometheus until Ctrl-C.
 

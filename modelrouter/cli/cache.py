@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from contextlib import closing
 from typing import TYPE_CHECKING, Annotated
@@ -11,22 +10,13 @@ import typer
 
 from modelrouter.errors import nearest
 
-from .screen import Json, Screen, usd
+from .screen import Json, Screen, duration, usd
 
 if TYPE_CHECKING:
     from modelrouter.metering.spend import Spending
     from modelrouter.store.store import Store
 
 app = typer.Typer(no_args_is_help=True, help="Show or delete remembered answers.")
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
-
-
-def _duration(text: str) -> float:
-    """``90s``, ``15m``, ``12h`` or ``7d`` in seconds."""
-    if (found := re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())) is None:
-        raise typer.BadParameter(f"{text!r} is no length of time. Write 90s, 15m, 12h or 7d.")
-    return float(found[1]) * _UNITS[found[2]]
 
 
 @app.command()
@@ -68,7 +58,7 @@ def clear(
     module: Annotated[str | None, typer.Option(metavar="NAME", help="Only answers that this module asked for.")] = None,
     older_than: Annotated[
         float | None,
-        typer.Option(metavar="TIME", parser=_duration, help="Only older answers: 90s, 15m, 12h, 7d."),
+        typer.Option(metavar="TIME", parser=duration, help="Only older answers: 90s, 15m, 12h, 7d."),
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
 ) -> None:

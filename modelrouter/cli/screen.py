@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from decimal import Decimal
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -18,6 +20,24 @@ from rich.table import Table
 from modelrouter.catalog.prices import is_free
 from modelrouter.catalog.target import Price
 from modelrouter.completion import EXACT, Attempt, Completion, plain
+
+
+def _use(context: typer.Context, config: Path | None) -> Path | None:
+    if config is not None and context.obj is not None:
+        context.obj = dataclasses.replace(context.obj, config=config)
+    return config
+
+
+Config = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        metavar="FILE",
+        callback=_use,
+        help="The catalog. Left out: MODELROUTER_CONFIG, config/models.yaml here, or the packaged one.",
+    ),
+]
+"""Taken before the command's name and behind it."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
 
@@ -125,6 +145,16 @@ def per_million(price: Price | None) -> str:
 def _dollars(amount: Decimal) -> str:
     whole, _, digits = f"{amount.normalize(EXACT):f}".partition(".")
     return f"${whole}.{digits:0<2}"
+
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def duration(text: str) -> float:
+    """``90s``, ``15m``, ``12h`` or ``7d`` in seconds: the parser of an option."""
+    if (found := re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())) is None:
+        raise typer.BadParameter(f"{text!r} is no length of time. Write 90s, 15m, 12h or 7d.")
+    return float(found[1]) * _UNITS[found[2]]
 
 
 def seconds(value: float) -> str:

@@ -29,4 +29,4 @@ def exactly(name: str, amount: Decimal) -> dict[str, int]:
 def amount_in(counts: dict[str, int], name: str) -> Decimal:
     """What `exactly` has counted."""
     rest = EXACT.scaleb(Decimal(counts.get(f"{name}_rest", 0)), -2 * _DIGITS)
-    return EXACT.add(dollars(counts.get(name, 0)), rest)
+    return EXACT.add(dollars(counts.get(name, 0)), rest).normalize(EXACT)

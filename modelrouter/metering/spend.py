@@ -8,10 +8,13 @@ import functools
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from decimal import Decimal
+from typing import Literal, TypeAlias
 
-from modelrouter.completion import Attempt, Sums, Usage
+from modelrouter.catalog.prices import cost
+from modelrouter.catalog.target import Price
+from modelrouter.completion import EXACT, Attempt, Sums, Usage
 from modelrouter.planning.events import CacheUsed, FellOver
 from modelrouter.store.store import Ledger
 
@@ -20,6 +23,9 @@ from .posting import KEEP, Posting
 
 DAYS = int(KEEP // 86_400)
 """For so many the books are kept."""
+
+By: TypeAlias = Literal["day", "module", "model", "provider"]
+"""What lines can be added up by."""
 
 _RESULTS = {"hit": "hits", "coalesced": "coalesced", "miss": "misses", "error": "errors"}
 
@@ -53,6 +59,21 @@ class Spending(Sums):
         """The part of the calls that nothing was sent for, 0 to 1; None when there was no call."""
         free = self.hits + self.coalesced
         return free / (free + self.misses) if free + self.misses else None
+
+
+@dataclass(frozen=True, slots=True)
+class Compared(Sums):
+    """What tokens have cost, and what they would have cost with another model; ``+`` adds two."""
+
+    requests: int = 0
+    """Those that are compared."""
+    cost_usd: Decimal = Decimal(0)
+    baseline_usd: Decimal = Decimal(0)
+
+    @property
+    def less(self) -> float | None:
+        """The part that was not paid, 0 to 1, and negative when the other model costs less; None when it is free."""
+        return float(1 - EXACT.divide(self.cost_usd, self.baseline_usd)) if self.baseline_usd else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +126,12 @@ def last(days: int, *, now: float | None = None) -> list[datetime.date]:
     return [today - datetime.timedelta(days=ago) for ago in reversed(range(days))]
 
 
+def since(seconds: float, *, now: float | None = None) -> list[datetime.date]:
+    """The UTC days from that of the moment so many seconds ago to today, in order; none that no book is kept of."""
+    now = time.time() if now is None else now
+    return last((day_of(now) - day_of(now - min(seconds, KEEP))).days + 1, now=now)
+
+
 def book_of(day: datetime.date) -> str:
     """The book with what was spent on a day."""
     return f"spend {day}"
@@ -155,3 +182,14 @@ def by(lines: Iterable[Line], key: Callable[[Line], str]) -> dict[str, Spending]
         name = key(line)
         sums[name] = sums.get(name, Spending()) + line.spending
     return sums
+
+
+def compared(spending: Spending, price: Price | None) -> Compared:
+    """The same tokens at a baseline's price. Its lower one: sums do not show which prompts were long.
+
+    Where that price, or the cost of an answer, is not known, nothing is compared. Remembered answers are not in it.
+    """
+    if price is None or spending.unknown:
+        return Compared()
+    baseline_usd = cost(spending.usage, replace(price, above=None)) or Decimal(0)
+    return Compared(spending.requests, spending.cost_usd, baseline_usd)

@@ -483,7 +483,7 @@ def test_a_stdin_that_is_no_text_is_refused(cli: Cli, monkeypatch: pytest.Monkey
 def test_help_and_version(cli: Cli) -> None:
     ran = cli("--help")
     assert ran.code == 0
-    for command in ("ask", "demo", "models", "explain", "check", "metrics"):
+    for command in ("ask", "demo", "models", "explain", "check", "spend", "metrics"):
         assert f"\n  {command} " in ran.out
         assert cli(command, "--help").code == 0
     assert cli("--version") == Ran(0, f"modelrouter {version('modelrouter')}\n", "")

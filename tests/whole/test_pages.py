@@ -266,6 +266,17 @@ def remembered(world: World, block: Block) -> None:
     world.server.script("claude-sonnet-5-5", Reply("71", input_tokens=298, output_tokens=3))
 
 
+def spent(world: World, block: Block) -> None:
+    world.to_server()
+    world.server.script("gpt-6-luna", Reply(input_tokens=12_000, output_tokens=400))
+    world.server.script("claude-sonnet-5-5", *[Reply(input_tokens=2640, output_tokens=290)] * 30, Known("overloaded"))
+    world.server.script("gpt-6.1-sol", Reply(input_tokens=3980, output_tokens=510))
+    with Router(registry=world.registry) as router:
+        for module, calls in (("analyzer", 40), ("scorer", 30), ("response_generator", 10)):
+            for number in range(calls):
+                router.complete(f"{number % 32}", module=module, retries=0)
+
+
 def errors(world: World, block: Block) -> None:
     world.to_server()
     world.server.script("claude-sonnet-5-5", Known("bad_key")).script("gpt-6.1-sol", Reply("", finish_reason="length"))
@@ -360,6 +371,7 @@ SCENES: dict[str, Callable[[World, Block], None]] = {
     "A session": a_session,
     "Use it in code": in_code,
     "Errors": errors,
+    "What it costs": spent,
     "What a piece of work costs": work_tracked,
     "DSPy programs": dspy_programs,
     # config/README.md
@@ -388,9 +400,10 @@ def test_no_two_sections_of_the_pages_have_the_same_name() -> None:
 
 
 def plain(text: str) -> list[str]:
-    """The lines, without what differs from run to run: seconds, the width of columns, LiteLLM's version, a port."""
+    """The lines, without what differs from run to run: seconds, days, widths of columns, LiteLLM's version, a port."""
     text = re.sub(r"^(LiteLLM )[\d.]+", r"\1N", text, flags=re.MULTILINE)
     text = re.sub(r"https://127\.0\.0\.1:\d+", "https://127.0.0.1:N", text)  # the demo's closed port
+    text = re.sub(r"\b20[\d-]{8} to 20[\d-]{8}\b", "DAY to DAY", text)  # of spend
     return [re.sub(r"\b(?:\d+\.\d s|\d+ ms)\b", "N s", " ".join(line.split())) for line in text.strip().splitlines()]
 
 
