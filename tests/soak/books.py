@@ -29,6 +29,7 @@ from modelrouter.catalog.target import Target
 from modelrouter.completion import Attempt, Kind, Usage
 from modelrouter.metering import books
 from modelrouter.planning.events import CallEnded, Event, FellOver, FirstToken
+from modelrouter.store import NullStore
 
 from .sessions import TIMEOUT, Call, Member, Session, catalog, members, session
 
@@ -117,6 +118,8 @@ class Books:
         """What the answers that the server gave cost at the catalog's prices."""
         self.billed_cost = Decimal(0)
         """What the answers and errors said, and the records of calls that were left."""
+        self.entered: defaultdict[tuple[str, ...], Decimal] = defaultdict(Decimal)
+        """By series of the metrics, what the server's ledger has come to in all batches, to the last digit."""
         self._expected: defaultdict[tuple[str, ...], Decimal] = defaultdict(Decimal)
         """By series, what it should have grown by in this batch."""
         self._server = server
@@ -145,10 +148,10 @@ class Books:
 
     def _warm_up(self) -> None:
         """The first call of a kind has LiteLLM import more, which takes longer than these sessions' deadlines."""
-        with Router(self._path, registry=CollectorRegistry()) as router:
+        with Router(self._path, registry=CollectorRegistry(), store=NullStore()) as router:  # it is in nobody's books
             for member in members(0)[::2]:
-                router.complete("hi", model=member.name)
-                list(router.stream("hi", model=member.name))
+                router.complete("hi", model=member.name, timeout=GRACE)
+                list(router.stream("hi", model=member.name, timeout=GRACE))
 
     def __exit__(self, *exc: object) -> None:
         self._held.close()
@@ -178,6 +181,8 @@ class Books:
                 problems.append(f"session {one.seed} ({one.way}): {traceback.format_exc(limit=-1)}")
         self._enter_calls()
         problems += self._compare(before)
+        for series, amount in self._expected.items():
+            self.entered[series] += amount
         if self.ledger_cost - ledger_before != (said := self.billed_cost - billed_before):
             problems.append(f"answers and errors cost {said}, by the ledger {self.ledger_cost - ledger_before}")
         assert not problems, "\n".join([f"{len(problems)} problems", *problems[:10]])
