@@ -13,7 +13,7 @@ import time
 import uuid
 import weakref
 from collections import Counter, defaultdict, deque
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -25,6 +25,9 @@ KEEP = 400 * 86_400.0
 """Seconds: a year can be compared with the one before, month by month."""
 MOST = 100
 """Batches that are kept for a store that fails. Beyond them changes are added up in one that is not sent yet."""
+TRIES = 4
+"""Times that a process which ends tries to write: nobody will do it later. A busy disk holds each up for a quarter of a
+second."""
 _IDLE = 5.0
 """Seconds without a change, after which the thread ends."""
 
@@ -52,8 +55,10 @@ class Posting:
     """The changes of this process that are on their way. Safe over threads; nothing here waits for the store but
     `flush`."""
 
-    def __init__(self, write: Write) -> None:
+    def __init__(self, write: Write, *, begin_again: Callable[[], object] = lambda: None) -> None:
         self._write = write
+        self._begin_again = begin_again
+        """Has the store forget that it rests after a failure."""
         self._lock = process_lock()
         # Appending is one step, in whose middle the garbage collector cannot close a stream that is counted here, too.
         self._new: deque[tuple[str, Mapping[str, int], str | None]] = deque()
@@ -89,6 +94,14 @@ class Posting:
                     return
                 self._unsure.pop(0)
 
+    def leave(self) -> None:
+        """`flush`, at the end of the process."""
+        for _ in range(TRIES):
+            self.flush()
+            if not self._unsure:
+                return
+            self._begin_again()
+
     def begin_anew(self) -> None:
         """In a forked child: the parent writes its changes itself."""
         self._new.clear()
@@ -108,7 +121,7 @@ class Posting:
                 self._thread = thread if not _leaving else None
                 if self._thread is not None and (util := sys.modules.get("multiprocessing.util")) is not None:
                     # Its children end without what is registered with atexit.
-                    util.Finalize(None, _flush, args=(weakref.ref(self),), exitpriority=0)
+                    util.Finalize(None, _leave_one, args=(weakref.ref(self),), exitpriority=0)
             return self._thread is not None
 
     def _run(self) -> None:
@@ -126,9 +139,9 @@ class Posting:
                         return
 
 
-def _flush(posting: weakref.ref[Posting]) -> None:
+def _leave_one(posting: weakref.ref[Posting]) -> None:
     if (one := posting()) is not None:
-        one.flush()
+        one.leave()
 
 
 @atexit.register
@@ -136,7 +149,7 @@ def _leave() -> None:
     global _leaving
     _leaving = True
     for posting in list(_all):
-        posting.flush()
+        posting.leave()
 
 
 def _begin_anew() -> None:

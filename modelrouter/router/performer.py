@@ -56,7 +56,7 @@ class Performer:
         self._flights = Flights()
         # Nothing is touched on disk before an answer is looked for.
         self._cache = Cache(store, rebuild=loading.rebuild)
-        self._posting = Posting(self._cache.count)
+        self._posting = Posting(self._cache.count, begin_again=self._cache.close)
         self._books = books.Books(
             {
                 track.hear: (Attempt, CacheUsed, CallEnded, FellOver),

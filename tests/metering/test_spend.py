@@ -25,7 +25,7 @@ from modelrouter.catalog.target import Target
 from modelrouter.cli import app as cli
 from modelrouter.completion import Usage
 from modelrouter.metering import spend
-from modelrouter.metering.posting import Posting
+from modelrouter.metering.posting import TRIES, Posting
 from modelrouter.metering.spend import Spend, Spending
 from modelrouter.planning.events import CacheUsed
 from modelrouter.store import DiskStore, Store, StoreError
@@ -90,6 +90,24 @@ def test_what_could_not_be_written_is_written_later_and_once(store: DiskStore) -
         Spend(posting).hear("m", CacheUsed("hit"))
         posting.flush()
     assert spent(store)["m"] == Spending(hits=3)
+
+
+@pytest.mark.parametrize(("busy", "hits"), [(1, 1), (3, 1), (99, 0)])
+def test_a_process_that_ends_tries_more_than_once(store: DiskStore, busy: int, hits: int) -> None:
+    """A store that was busy rests, and would refuse the next try."""
+    waits: list[str] = []
+
+    def write(changes: Any, **how: Any) -> bool:
+        if len(waits) < busy:
+            return False
+        store.count(changes, **how)
+        return True
+
+    posting = Posting(write, begin_again=lambda: waits.append("again"))
+    Spend(posting).hear("m", CacheUsed("hit"))
+    posting.leave()
+    assert sum(one.hits for one in spent(store).values()) == hits
+    assert len(waits) == min(busy, TRIES)
 
 
 @pytest.mark.heavy
