@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from .spend_report import Report, Row
 
 _DAYS = 30
-_WIDE = 12
+_WIDE = 10
 """Characters of the longest bar."""
 
 
@@ -40,8 +40,9 @@ def spend(
     Counted are the attempts of all processes that share the store; a process adds its own within a second. The books
     are kept by UTC day, for 400 days: the day that --since falls on is shown whole.
 
-    BASELINE is what the tokens would have cost with the model that the module's key 'baseline' names. Another model
-    would have counted and written other tokens; remembered answers are not in it.
+    UNKNOWN are answers of unknown cost, which are in no sum of money. SAVED is what the cache's answers had cost when
+    they were made. BASELINE is what the tokens would have cost with the model that the module's key 'baseline' names;
+    another model would have counted and written other tokens, and the cache's answers are not in it.
 
     \b
     Examples:

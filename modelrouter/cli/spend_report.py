@@ -100,12 +100,12 @@ class Report:
         columns = {
             "COST": [cost_of(each) for each in spent],
             "SHARE": [percent(_part(row, self.total)) if self._shared(row) else "" for row in rows],
-            "UNKNOWN COST": numbers(each.unknown for each in spent),
+            "UNKNOWN": numbers(each.unknown for each in spent),
             "REQUESTS": numbers(each.requests for each in spent),
             "FALLBACKS": numbers(each.fallbacks for each in spent),
             "TOKENS IN": numbers(each.usage.input_tokens for each in spent),
             "OUT": numbers(each.usage.output_tokens for each in spent),
-            "CACHE SAVED": [money(each.saved_usd) for each in spent],
+            "SAVED": [money(each.saved_usd) for each in spent],
             "BASELINE": [money(row.compared.baseline_usd) if row.compared.requests else "" for row in rows],
             "AGAINST IT": [against(row.compared) for row in rows],
         }

@@ -94,11 +94,11 @@ def test_the_table_has_every_module_its_share_and_what_the_baseline_had_cost(spe
     head, *found, total = rows(out)
     assert code == 0
     assert head == [
-        *("MODULE", "COST", "SHARE", "UNKNOWN COST", "REQUESTS", "FALLBACKS"),
-        *("TOKENS IN", "OUT", "CACHE SAVED", "BASELINE", "AGAINST IT"),
+        *("MODULE", "COST", "SHARE", "UNKNOWN", "REQUESTS", "FALLBACKS"),
+        *("TOKENS IN", "OUT", "SAVED", "BASELINE", "AGAINST IT"),
     ]
     assert found == [
-        ["scorer", "$3.00", "████████████ >99%", "0", "3", "1", "3,000,000", "3,000,000", "$0", "$270.00", "99% less"],
+        ["scorer", "$3.00", "██████████ >99%", "0", "3", "1", "3,000,000", "3,000,000", "$0", "$270.00", "99% less"],
         ["default", "$0.0015", "<1%", "0", "1", "0", "1,000", "1,000", "$0.2500", "$0.0900", "98% less"],
         [SCRIPT, "unknown", "1", "1", "0", "1,000,000", "1,000,000", "$0"],
     ]
