@@ -24,7 +24,7 @@ from .errors import InvalidEnvironment, Problem
 from .parameters import odd
 from .process import files
 from .process.forks import process_lock
-from .redaction import is_secret
+from .redaction import is_secret, passwords
 
 logger = logging.getLogger("modelrouter")
 
@@ -37,6 +37,8 @@ _REST = 1.0
 _NO_TEXT = "is not a text file in UTF-8; save it as one"
 _SHORTEST_SECRET = 8
 """Characters. A shorter one would blacken ordinary words, and no provider gives out such keys."""
+STORE = "MODELROUTER_STORE"
+"""The variable with the address of the store; a password may be in it."""
 _GENERAL = frozenset(("CACHE_ENABLED", "CACHE_TTL", "OLLAMA_MODEL"))
 
 _exported: dict[str, str] = {}
@@ -208,7 +210,8 @@ def secret_values() -> list[str]:
 
     It is asked for on the path of every failure, so of .env it takes what was read last."""
     sources: tuple[Mapping[str, str], ...] = (os.environ, (_file and _file.variables) or {})
-    values = {said.strip() for source in sources for name, said in source.items() if name in _asked or is_secret(name)}
+    found = {said.strip() for source in sources for name, said in source.items() if name in _asked or is_secret(name)}
+    values = found.union(*map(passwords, found))
     return sorted((said for said in values if len(said) >= _SHORTEST_SECRET), key=len, reverse=True)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from urllib.parse import unquote, urlsplit
+from urllib.parse import parse_qs, unquote, urlsplit
 
 _KEYS = (
     r"\b((sk|pk|rk|gsk|xai)-|(gsk|hf|ghp|github_pat)_|AIza|AKIA)[A-Za-z0-9_\-*.]{6,}"
@@ -15,7 +15,9 @@ _IN_PROSE = re.compile(rf"{_KEYS}|\bkey-[A-Za-z0-9_\-*.]{{6,}}")  # in a catalog
 _AS_VALUE = re.compile(rf"{_KEYS}|^[A-Za-z0-9+_-]{{40}}")
 _PASSWORD = re.compile(r"[^/\s:@]*:[^/\s@]+@")
 """In an address, with the name before it."""
-_NAMES = re.compile(r"(key|token|secret|password|credentials?|authorization)(_id|_?\d+|_bedrock)?$", re.IGNORECASE)
+_NAMES = re.compile(
+    r"(key|token|secret|password|credentials?|authorization)(_id|_?\d+|_bedrock)?$|^MODELROUTER_STORE$", re.IGNORECASE
+)
 _NO_SECRETS = frozenset(("bos_token", "cache_key", "eos_token", "pad_token", "prompt_cache_key"))
 _CONTAINERS = re.compile(r"headers$|^extra_", re.IGNORECASE)
 _LONGEST_VALUE = 60
@@ -65,6 +67,16 @@ def without_password(url: str) -> tuple[str, str | None]:
     parts = urlsplit(url)
     said, at, host = parts.netloc.rpartition("@")
     return (parts._replace(netloc=host).geturl(), unquote(said)) if at else (url, None)
+
+
+def passwords(text: str) -> set[str]:
+    """The password in an address, as it stands there and as it is sent; nothing in other text."""
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return set()
+    said = parts.netloc.rpartition("@")[0].partition(":")[2]
+    return {said, unquote(said), *parse_qs(parts.query).get("password", ())} - {""}
 
 
 def shown_address(url: str | None) -> str | None:

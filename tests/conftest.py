@@ -11,9 +11,11 @@ import re
 import shutil
 import signal
 import sys
+import time
 import warnings
 from asyncio.selector_events import _SelectorTransport  # type: ignore[attr-defined]
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Protocol
@@ -24,7 +26,7 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from llmock.testing import LLMockServer
 from prometheus_client import CollectorRegistry
-from servers import Llmock, ScriptedServer, never_accepts, refused_port
+from servers import Llmock, RedisServer, ScriptedServer, never_accepts, refused_port
 
 from modelrouter import Router, environment
 from modelrouter.backend.current import LITELLM
@@ -33,6 +35,7 @@ from modelrouter.catalog import live
 from modelrouter.planning import attempt
 from modelrouter.process import event_loops
 from modelrouter.router import default
+from modelrouter.store import DiskStore, RedisStore, Store
 
 CANARY = "sk-canary-0123456789abcdef"
 """The key of every provider in tests: whatever shows it has leaked a key."""
@@ -47,7 +50,7 @@ _MATTERS = re.compile(
 _LIBRARIES = ("HF_", "LITELLM_", "TIKTOKEN_")
 """Variables that the door sets once, before LiteLLM is imported; LiteLLM looks at some later."""
 
-_HEAVY = {"server", "llmock", "bare_litellm", "needs_program"}
+_HEAVY = {"server", "llmock", "bare_litellm", "needs_program", "redis_server"}
 """Fixtures that load LiteLLM, or start or need a program: who asks for them is `heavy`."""
 
 strayed: list[str] = []
@@ -189,6 +192,78 @@ def llmock(llmock_server: LLMockServer) -> Llmock:
     handle = Llmock(llmock_server)
     handle.reset()
     return handle
+
+
+@pytest.fixture(scope="session")
+def _redis_server(
+    needs_program: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[RedisServer]:
+    with RedisServer(needs_program("redis-server"), tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def redis_server(_redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> RedisServer:
+    """A Redis with nothing in it. On a busy machine it is waited for longer than elsewhere."""
+    monkeypatch.setattr("modelrouter.store.connections.LIMIT", 10.0)
+    _redis_server.reset()
+    return _redis_server
+
+
+# -- stores
+
+
+@pytest.fixture(params=["disk", pytest.param("redis", marks=pytest.mark.heavy)])
+def shared_store(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[float], None]:
+    """The store of processes that the test starts, named by the environment. Makes all in it older by so many
+    seconds."""
+    monkeypatch.setenv("MODELROUTER_STATE_DIR", str(tmp_path / "shared"))
+    if request.param == "redis":
+        server: RedisServer = request.getfixturevalue("redis_server")
+        monkeypatch.setenv("MODELROUTER_STORE", server.url)
+        return server.age
+    now = time.time
+    return lambda seconds: monkeypatch.setattr(time, "time", lambda: now() + seconds)
+
+
+@pytest.fixture(params=["disk", pytest.param("redis", marks=pytest.mark.heavy)])
+def kind(request: pytest.FixtureRequest) -> str:
+    """Of the store, for tests of what every store does."""
+    return str(request.param)
+
+
+@pytest.fixture
+def open_store(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Store]]:
+    """Opens a store; all of them are in the same place."""
+    place = request.getfixturevalue("redis_server").url if kind == "redis" else tmp_path / "cache"
+    with ExitStack() as stores:
+        yield lambda: stores.enter_context(closing(RedisStore(place) if kind == "redis" else DiskStore(place)))
+
+
+@pytest.fixture
+def any_store(open_store: Callable[[], Store]) -> Store:
+    """One of each kind."""
+    return open_store()
+
+
+@pytest.fixture
+def later(kind: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Sets the clocks forward, by so many seconds in all."""
+    clocks = {name: getattr(time, name) for name in ("time", "monotonic")}
+    passed = 0.0
+
+    def set_forward(seconds: float) -> None:
+        nonlocal passed
+        if kind == "redis":
+            request.getfixturevalue("redis_server").age(seconds - passed)
+            passed = seconds
+            return
+        for name, clock in clocks.items():
+            monkeypatch.setattr(time, name, lambda clock=clock: clock() + seconds)
+
+    return set_forward
 
 
 @pytest.fixture

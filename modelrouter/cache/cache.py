@@ -21,7 +21,7 @@ from modelrouter.completion import ToolCall, Usage
 from modelrouter.errors import StoreError
 from modelrouter.parameters import having
 from modelrouter.planning.exchange import Remembered, Reply, Request
-from modelrouter.store.disk import DiskStore
+from modelrouter.store.default import default_store
 from modelrouter.store.memory import NullStore
 from modelrouter.store.store import Store
 
@@ -179,13 +179,6 @@ def _cost(text: str | None) -> Decimal | None:
 # -- the store, which may fail
 
 
-def default_store() -> DiskStore:
-    """The user's own: what a router has that was given none. Raises StoreError when there is no place for it."""
-    if (directory := environment.state_dir()) is None:
-        raise StoreError("no_home", "there is no home directory to keep answers in; set HOME or MODELROUTER_STATE_DIR.")
-    return DiskStore(directory / "cache")
-
-
 @dataclass(frozen=True, slots=True)
 class Found:
     """What looking for an answer gave."""
@@ -205,9 +198,15 @@ class Cache:
 
     @functools.cached_property
     def store(self) -> Store:
-        """That which was given, or the user's own, which is made when it is first used: where it is stands in the
-        environment."""
-        return self._given or (self._try(default_store) or (NullStore(),))[0]
+        """That which was given, or the process's own, which is made when it is first used: where it is stands in the
+        environment. Raises InvalidEnvironment when that is wrong."""
+        if self._given is not None:
+            return self._given
+        try:
+            return default_store()
+        except StoreError as error:
+            self._fails(error)
+            return NullStore()
 
     def close(self) -> None:
         """Close the store. It opens again when it is used."""
@@ -242,12 +241,16 @@ class Cache:
         """What it gives, alone in a tuple; None when it fails, which is logged."""
         try:
             return (operation(),)
-        except StoreError as error:
+        except Exception as error:  # noqa: BLE001 - a store must not fail a call
+            self._fails(error)
+        return None
+
+    def _fails(self, error: Exception) -> None:
+        if isinstance(error, StoreError):
             # Only our own messages are known to be without secrets: a server's address may have its password in it.
             reason, said = error.reason, f" {error}"
-        except Exception as error:  # noqa: BLE001 - a store must not fail a call
+        else:
             reason, said = type(error).__name__, ""
         if reason not in self._logged:
             self._logged.add(reason)
             logger.warning("cache_failed reason=%s: calls go on without it.%s", reason, said)
-        return None

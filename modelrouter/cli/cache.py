@@ -26,8 +26,8 @@ def stats(context: typer.Context, as_json: Json = False) -> None:
     Counted are the calls of all processes in the last 400 days; a process adds its own within a second. COALESCED are
     calls that were answered by an identical one in flight; the hit rate has them in it.
     """
-    from modelrouter.cache.cache import default_store
     from modelrouter.metering.spend import Spending
+    from modelrouter.store.default import default_store
 
     screen: Screen = context.obj.screen
     with closing(default_store()) as store:
@@ -38,7 +38,7 @@ def stats(context: typer.Context, as_json: Json = False) -> None:
     if as_json:
         screen.document(
             {
-                "directory": store.directory,
+                "store": str(store),
                 "bytes": kept.bytes,
                 "entries": kept.entries,
                 **_facts(total),
@@ -49,7 +49,7 @@ def stats(context: typer.Context, as_json: Json = False) -> None:
     rows = [_row(name, entries[name], one) for name, one in modules.items()]
     headings = ("MODULE", "ENTRIES", "HITS", "COALESCED", "MISSES", "ERRORS", "HIT RATE", "SAVED")
     screen.table(headings, [*rows, _row("all", kept.entries, total)], right=headings[1:])
-    screen.note(f"{kept.bytes / 2**20:,.1f} MiB in {store.directory}")
+    screen.note(f"{kept.bytes / 2**20:,.1f} MiB in {store}")
 
 
 @app.command()
@@ -69,7 +69,7 @@ def clear(
       modelrouter cache clear --module scorer
       modelrouter cache clear --older-than 7d --yes
     """
-    from modelrouter.cache.cache import default_store
+    from modelrouter.store.default import default_store
 
     screen: Screen = context.obj.screen
     age = older_than or 0.0
@@ -83,7 +83,7 @@ def clear(
             screen.note(f"{what} would be deleted. There is no terminal to ask at: add --yes.")
             raise typer.Exit(2)
         if not yes:
-            typer.confirm(f"Delete {what} in {store.directory}?", abort=True, err=True)
+            typer.confirm(f"Delete {what} in {store}?", abort=True, err=True)
         deleted = store.clear(tag=module, older_than=age)
     screen.note(f"{deleted:,} deleted.")
 

@@ -18,7 +18,6 @@ from modelrouter import environment
 from modelrouter.backend.current import current
 from modelrouter.backend.insides import way
 from modelrouter.backend.unreached import unreached
-from modelrouter.cache.cache import default_store
 from modelrouter.catalog import prices
 from modelrouter.catalog.catalog import Catalog
 from modelrouter.catalog.known_providers import Provider, known
@@ -31,6 +30,7 @@ from modelrouter.planning.attempt import LONGEST_WAIT
 from modelrouter.planning.call import Call
 from modelrouter.planning.exchange import Request
 from modelrouter.redaction import shown_address
+from modelrouter.store.default import default_store
 
 from . import budgets
 from .budgets import BudgetReport

@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any
@@ -24,7 +25,7 @@ from modelrouter.completion import EXACT, Attempt, Completion, plain
 
 def _use(context: typer.Context, config: Path | None) -> Path | None:
     if config is not None and context.obj is not None:
-        context.obj = dataclasses.replace(context.obj, config=config)
+        context.obj = replace(context.obj, config=config)
     return config
 
 

@@ -50,7 +50,7 @@ def spend(
       modelrouter spend --since 7d --by day
       modelrouter spend --since 365d --by model --html spend.html
     """
-    from modelrouter.cache.cache import default_store
+    from modelrouter.store.default import default_store
 
     from . import asking
     from .spend_report import Report, baselines

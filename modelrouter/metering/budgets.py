@@ -52,7 +52,8 @@ class Budgets:
         tell: Callable[[str, Event], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`ledger` gives the store, once it is needed; `tell` lets the books hear of events; `clock` gives wall-clock time, seconds since 1970."""
+        """`ledger` gives the store, once it is needed; `tell` lets the books hear of events; `clock` gives wall-clock
+        time, seconds since 1970."""
         self._ledger = ledger
         self._posting = posting
         self._tell = tell

@@ -69,11 +69,15 @@ class Performer:
         self.budgets = Budgets(lambda: self._cache.store, self._posting, tell=self._books.tell)
         self._inline: Mapping[type[effects.Effect], Callable[[Any], Any]] = {
             effects.Report: lambda effect: self._books.tell(effect.module, effect.event),
-            effects.ReadCache: self._read,
             effects.Publish: lambda effect: self._flights.publish(effect.flight, effect.outcome),
             effects.Settle: lambda effect: self.budgets.settle(effect.hold, effect.cost_usd),
         }
         """Of the effects that take microseconds, for both."""
+
+    @property
+    def store(self) -> Store:
+        """Where answers and books are kept. Raises InvalidEnvironment when MODELROUTER_STORE is wrong."""
+        return self._cache.store
 
     def close(self) -> None:
         """Close the store."""
@@ -116,6 +120,8 @@ class Performer:
                 return effect.stream.used()
             case effects.Load():
                 return self._load()
+            case effects.ReadCache():
+                return self._read(effect)
             case effects.Join():
                 return self._flights.join(effect.key, blocking=True)
             case effects.Wait():
@@ -143,6 +149,9 @@ class Performer:
                 return effect.stream.used()
             case effects.Load():
                 return self._opened() if current().ready() else await asyncio.to_thread(self._load)
+            case effects.ReadCache():
+                remote = self._cache.store.remote  # what is on disk is there in microseconds
+                return await asyncio.to_thread(self._read, effect) if remote else self._read(effect)
             case effects.Join():
                 return self._flights.join(effect.key, blocking=False)
             case effects.Wait():

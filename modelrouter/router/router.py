@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import threading
 import time
@@ -39,7 +40,8 @@ class Router:
         catalog: The YAML file; None: `MODELROUTER_CONFIG`, then config/models.yaml in the working directory, then the
             catalog that comes with the package.
         settings: The environment to use in place of the process's variables and .env.
-        store: Where answers are remembered; None: on disk, in MODELROUTER_STATE_DIR or the user's cache directory.
+        store: Where answers and counts are kept; None: in the Redis of MODELROUTER_STORE, else on disk, in
+            MODELROUTER_STATE_DIR or the user's cache directory.
         registry: A Prometheus registry of its own, for tests and embedding; None: the process-wide one.
     """
 
@@ -173,7 +175,7 @@ class Router:
 
     async def aclose(self) -> None:
         """`close` for asynchronous callers."""
-        self.close()
+        await asyncio.to_thread(self.close)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a Router cannot be copied or pickled; make one in each process, or use modelrouter.complete")
@@ -196,6 +198,7 @@ class Router:
             callback.install(lambda: self.catalog, self.metrics)
 
     def _on_loaded(self, catalog: Catalog) -> None:
+        self.performer.store  # noqa: B018 - an address that is none shows before anything is sent
         resolved = {name: catalog.resolve(name) for name in catalog.modules}
         budgets = {budget for each in resolved.values() for budget in each.budgets}
         self.metrics.seed({name: each.chain for name, each in resolved.items()}, budgets)

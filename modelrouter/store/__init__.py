@@ -6,6 +6,17 @@ from modelrouter.errors import StoreError
 
 from .disk import DiskStore
 from .memory import MemoryLedger, NullStore
+from .redis import RedisStore
 from .store import Balance, Ledger, Stats, Store
 
-__all__ = ["Balance", "DiskStore", "Ledger", "MemoryLedger", "NullStore", "Stats", "Store", "StoreError"]
+__all__ = [
+    "Balance",
+    "DiskStore",
+    "Ledger",
+    "MemoryLedger",
+    "NullStore",
+    "RedisStore",
+    "Stats",
+    "Store",
+    "StoreError",
+]

@@ -17,12 +17,9 @@ import diskcache
 from diskcache.core import DBNAME, MODE_RAW, UNKNOWN
 
 from .ledger import TABLES
+from .values import Refused
 
 FILE_NAME: str = DBNAME
-
-
-class Refused(ValueError):
-    """A row that is not text: nobody here has written it."""
 
 
 class _Rows(diskcache.Disk):  # type: ignore[misc]  # diskcache has no types

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
 import os
 import re
 import shutil
 import sqlite3
 import time
 import weakref
-import zlib
 from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -22,6 +20,7 @@ from modelrouter.process.forks import at_fork, held_lock
 
 from . import ledger
 from .store import Balance, Stats, Store
+from .values import Damaged, Refused, from_text, to_text
 
 if TYPE_CHECKING:
     from .database import Database
@@ -50,12 +49,7 @@ _UNCLEAR = (sqlite3.SQLITE_ERROR, sqlite3.SQLITE_CONSTRAINT, sqlite3.SQLITE_MISM
 _SLOW = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL)
 """What SQLite has waited for: ten seconds for the last one, of locks on a network."""
 
-
-class _Damaged(Exception):
-    """A value that is not what was written."""
-
-
-_DAMAGED = (_Damaged, sqlite3.OperationalError, UnicodeDecodeError)
+_DAMAGED = (Damaged, sqlite3.OperationalError, UnicodeDecodeError)
 """What a row, or a name in an error of SQLite's, raises when it is text that is none."""
 
 # Held while any store of the process is used, and over a fork, before which all connections are closed: a child that
@@ -102,15 +96,11 @@ class DiskStore(Store):
 
     def get(self, key: str) -> Any:
         """As the protocol's. For a row that nobody here has written, such as a pickle, StoreError: it is never run."""
-        return self._use(lambda database: _value(key, database.get(key)))
+        return self._use(lambda database: from_text(key, database.get(key)))
 
     def set(self, key: str, value: Any, *, ttl: float, tag: str | None = None) -> None:
         """As the protocol's, for a value other than null. Raises StoreError, also for one that is not JSON."""
-        try:
-            text = json.dumps(value, allow_nan=False, separators=(",", ":"))
-            row = _checksum(key, text) + text
-        except (TypeError, ValueError, RecursionError) as error:
-            raise StoreError("not_json", f"the value is not JSON: {error}.") from error
+        row = to_text(key, value)
         self._use(lambda database: database.set(key, row, expire=ttl, tag=tag), writing=True)
 
     def clear(self, *, tag: str | None = None, older_than: float = 0.0) -> int:
@@ -139,6 +129,9 @@ class DiskStore(Store):
 
     def renew(self, reservations: Collection[str], *, ttl: float) -> None:
         self._use(lambda database: ledger.renew(database, reservations, ttl), writing=True)
+
+    def __str__(self) -> str:
+        return str(self.directory)
 
     def close(self) -> None:
         """Close the database, and forget what was wrong with it. The next use opens it again."""
@@ -194,7 +187,7 @@ class DiskStore(Store):
 
     def _failed(self, error: Exception, writing: bool) -> StoreError:
         """What an exception means, after the store has been put into a state to go on from."""
-        from .database import Refused, cause
+        from .database import cause
 
         error = cause(error)
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the details of extended codes
@@ -254,29 +247,9 @@ class DiskStore(Store):
         return StoreError(reason, f"the store in {self.directory} {what}.")
 
 
-def _value(key: str, row: str | None) -> Any:
-    """The value in a row, which is its checksum and its JSON."""
-    if row is None:
-        return None
-    text = row[8:]
-    if row[:8] != _checksum(key, text):
-        raise _Damaged
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        from .database import Refused
-
-        raise Refused("it is not JSON") from None
-
-
 def _before(older_than: float) -> float:
     """The wall-clock time before which what is so many seconds old was set."""
     return time.time() - older_than if older_than else float("inf")
-
-
-def _checksum(key: str, text: str) -> str:
-    """Eight characters that tell a damaged value, or another key's, from this one."""
-    return f"{zlib.crc32(text.encode(), zlib.crc32(key.encode())):08x}"
 
 
 def _make_private(directory: Path) -> None:

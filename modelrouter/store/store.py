@@ -72,7 +72,10 @@ def granted(amount: int, limits: Mapping[str, int], balances: Mapping[str, Balan
 
 
 class Store(Ledger, Protocol):
-    """A ledger, and JSON values with a time to live."""
+    """A ledger, and JSON values with a time to live. `str` says where it is, without a password."""
+
+    remote: bool = False
+    """Its methods wait for a network: an event loop has a thread do it."""
 
     def get(self, key: str) -> Any:
         """The value, or None when there is none or its time is over."""

@@ -1,13 +1,16 @@
 """What a remembered answer costs, against the caches of DSPy, LangChain and LiteLLM.
 
-The LangChain row needs ``langchain-community`` and is left out without it.
+The LangChain row needs ``langchain-community``, and those of Redis the program ``redis-server``; each is left out
+without it.
 """
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import importlib.util
 import os
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -18,7 +21,7 @@ from itertools import cycle
 from pathlib import Path
 from typing import Any
 
-from tests.bench.measure import Row, local_server, medians
+from tests.bench.measure import Row, amedians, local_server, medians
 
 Run = Callable[[], object]
 
@@ -44,7 +47,8 @@ def rows() -> list[Row]:
         catalog = Path("models.yaml")
         catalog.write_text(_CATALOG.format(address=address))
         with _environment(folder, catalog):
-            return [*_processes(), *_contenders(Path(folder), f"{address}/v1", catalog), *_sizes(Path(folder), catalog)]
+            contenders = _contenders(Path(folder), f"{address}/v1", catalog)
+            return [*_processes(), *contenders, *_sizes(Path(folder), catalog), *_redis(Path(folder), catalog)]
 
 
 @contextlib.contextmanager
@@ -167,6 +171,20 @@ def _sizes(folder: Path, catalog: Path) -> list[Row]:
     small, large = f"of {FEW}", f"a remembered answer of {MANY:,}"
     took = medians({small: hits(FEW, FEW), large: hits(MANY, KEPT)}, block=KEPT // 5)
     return [Row(large, took[large], small, took[small], limit=2.0)]
+
+
+def _redis(folder: Path, catalog: Path) -> list[Row]:
+    """The whole call; of an asynchronous one, a thread does the reading."""
+    import modelrouter
+    from modelrouter.store import RedisStore
+    from tests.servers.redis import RedisServer
+
+    if (program := shutil.which("redis-server")) is None:
+        return []
+    with RedisServer(program, folder) as server, modelrouter.Router(catalog, store=RedisStore(server.url)) as router:
+        took = medians({"sync": _hit(lambda: router.complete("hi"), lambda answer: answer.cached)})
+        took |= asyncio.run(amedians({"async": lambda: router.acomplete("hi")}))
+    return [Row(f"a hit out of a local Redis, {how}", seconds, most=0.6e-3) for how, seconds in took.items()]
 
 
 def _fill(home: Path, count: int) -> None:

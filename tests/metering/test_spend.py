@@ -242,7 +242,7 @@ def test_stats_as_json(cache: Cli, kept: DiskStore) -> None:
     found: dict[str, Any] = json.loads(cache("stats", "--json")[1])
     assert (found["entries"], found["hits"], Decimal(found["saved_usd"])) == (3, 5, Decimal("0.012"))
     assert found["modules"]["scorer"]["hit_rate"] == 0.75
-    assert found["directory"] == str(kept.directory)
+    assert found["store"] == str(kept.directory)
     assert found["bytes"] > 0
 
 

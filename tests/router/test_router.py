@@ -22,10 +22,10 @@ import modelrouter
 import modelrouter.catalog.live
 import modelrouter.router.performer
 from modelrouter import InvalidRequest, Router, UnknownModel, UnknownModule
-from modelrouter.cache.cache import default_store
 from modelrouter.completion import ToolCall
 from modelrouter.metering import spend
 from modelrouter.parameters import having
+from modelrouter.store.default import default_store
 from modelrouter.testing import Answer, ScriptedProvider
 
 PRICE = {"input": 3, "output": 15, "cache_read": 0.3, "cache_write": 3.75}

@@ -1,7 +1,7 @@
 """Servers for the tests: real sockets on loopback, answers as scripted, a ledger of what came in.
 
 ``ScriptedServer`` speaks the wire formats of OpenAI, Anthropic and Ollama and can misbehave on every level down to the
-socket. ``Llmock`` is the independent implementation of the first two, for what it can do.
+socket. ``Llmock`` is the independent implementation of the first two, for what it can do. ``RedisServer`` is a Redis.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from .answers import Answer, Break, Drip, Drop, Fault, Garbage, Gate, Hang, Know
 from .ledger import Outcome, Request
 from .llmocked import Llmock
 from .ports import never_accepts, refused_port
+from .redis import RedisServer
 from .scripted import ScriptedServer
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "Known",
     "Llmock",
     "Outcome",
+    "RedisServer",
     "Reply",
     "Request",
     "ScriptedServer",

@@ -2,39 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 
 import pytest
 
-from modelrouter.store import Balance, DiskStore, Ledger, MemoryLedger
+from modelrouter.store import Balance, Ledger, MemoryLedger, StoreError
 from modelrouter.store.store import SPENT, granted
 
 DAY = 86_400.0
 
 
-@pytest.fixture(params=["disk", "memory"])
-def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
-    if request.param == "memory":
-        yield MemoryLedger()
-        return
-    with contextlib.closing(DiskStore(tmp_path / "store")) as store:
-        yield store
+stored = pytest.mark.parametrize("kind", ["disk", pytest.param("redis", marks=pytest.mark.heavy)])
+
+
+@pytest.fixture(params=["disk", "memory", pytest.param("redis", marks=pytest.mark.heavy)])
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture
-def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Sets both clocks forward, by so many seconds in all."""
-    clocks = {name: getattr(time, name) for name in ("time", "monotonic")}
-
-    def set_forward(seconds: float) -> None:
-        for name, clock in clocks.items():
-            monkeypatch.setattr(time, name, lambda clock=clock: clock() + seconds)
-
-    return set_forward
+def ledger(kind: str, request: pytest.FixtureRequest) -> Ledger:
+    return MemoryLedger() if kind == "memory" else request.getfixturevalue("any_store")
 
 
 def test_counters_add_up_by_book_and_name(ledger: Ledger) -> None:
@@ -51,6 +40,18 @@ def test_a_counter_holds_millions_of_dollars_in_picodollars(ledger: Ledger) -> N
     for number in range(2):
         ledger.count({"b": {SPENT: 2**62 - 1}}, once=str(number), ttl=DAY)
     assert ledger.counts(["b"]) == {"b": {SPENT: 2**63 - 2}}
+
+
+@pytest.mark.parametrize("spent", [2**53, 10**18 - 1, 2**63 - 4, -(2**53)])
+def test_amounts_are_exact_beyond_what_a_float_holds(ledger: Ledger, spent: int) -> None:
+    ledger.count({"b": {SPENT: spent}}, once="1", ttl=DAY)
+    limits = {"b": spent + 3}
+    asked = {"one": 2, "too much": 2, "two": 1, "still too much": 1}
+    got = {
+        name: granted(amount, limits, ledger.reserve(name, amount, limits, ttl=60)) for name, amount in asked.items()
+    }
+    assert got == {"one": True, "too much": False, "two": True, "still too much": False}
+    assert ledger.reserve("", 0, limits, ttl=60) == {"b": Balance(spent, 3)}
 
 
 def test_what_does_not_fit_beside_the_spent_and_the_reserved_is_not_reserved(ledger: Ledger) -> None:
@@ -99,18 +100,29 @@ def test_threads_never_reserve_more_than_there_is(ledger: Ledger) -> None:
     assert ledger.reserve("", 0, limits, ttl=60) == {"module": Balance(0, 20)}
 
 
-def test_what_is_told_twice_counts_once(tmp_path: Path, later: Callable[[float], None]) -> None:
-    with contextlib.closing(DiskStore(tmp_path / "store")) as store:
-        for _ in range(2):
-            store.count({"b": {"a": 1}}, once="the same", ttl=DAY)
-        assert store.counts(["b"]) == {"b": {"a": 1}}
+@stored
+def test_what_is_told_twice_counts_once(ledger: Ledger) -> None:
+    for _ in range(2):
+        ledger.count({"b": {"a": 1}}, once="the same", ttl=DAY)
+    assert ledger.counts(["b"]) == {"b": {"a": 1}}
 
 
-def test_a_book_goes_when_its_time_is_over(tmp_path: Path, later: Callable[[float], None]) -> None:
-    with contextlib.closing(DiskStore(tmp_path / "store")) as store:
-        store.count({"old": {"a": 1}, "both": {"a": 1}}, once="1", ttl=DAY)
-        later(DAY - 1)
-        store.count({"both": {"a": 1}}, once="2", ttl=DAY)
-        later(DAY + 120)
-        store.count({"new": {"a": 1}}, once="3", ttl=DAY)
-        assert store.counts(["old", "both", "new"]) == {"old": {}, "both": {"a": 2}, "new": {"a": 1}}
+@stored
+def test_a_book_goes_when_its_time_is_over(ledger: Ledger, later: Callable[[float], None]) -> None:
+    ledger.count({"old": {"a": 1}, "both": {"a": 1}}, once="1", ttl=DAY)
+    later(DAY - 1)
+    ledger.count({"both": {"a": 1}}, once="2", ttl=DAY)
+    later(DAY + 120)
+    ledger.count({"new": {"a": 1}}, once="3", ttl=DAY)
+    assert ledger.counts(["old", "both", "new"]) == {"old": {}, "both": {"a": 2}, "new": {"a": 1}}
+
+
+@stored
+def test_a_change_that_fails_changes_nothing(ledger: Ledger) -> None:
+    ledger.count({"b": {"full": 2**63 - 1}}, once="1", ttl=DAY)
+    ledger.reserve("held", 1, {"b": 10}, ttl=60)
+    for _ in range(2):
+        with pytest.raises(StoreError):
+            ledger.count({"a": {"x": 5, "y": -5}, "b": {"full": 2**63}}, once="2", ttl=DAY, release=["held"])
+    assert {name: count for name, count in ledger.counts(["a"])["a"].items() if count} == {}
+    assert ledger.reserve("", 0, {"b": 10}, ttl=60)["b"].reserved == 1

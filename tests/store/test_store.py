@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import modelrouter.store.disk
-from modelrouter.store import DiskStore, NullStore, Stats, StoreError
+from modelrouter.store import DiskStore, NullStore, Stats, Store, StoreError
 from modelrouter.store.database import Database
 
 KILLS = int(os.environ.get("KILLS", "50"))
@@ -51,17 +51,6 @@ def no_rest(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(modelrouter.store.disk, "REST", 0.0)
 
 
-@pytest.fixture
-def later(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
-    """Sets the wall clock forward, by so many seconds in all."""
-    now = time.time
-
-    def set_forward(seconds: float) -> None:
-        monkeypatch.setattr(time, "time", lambda: now() + seconds)
-
-    return set_forward
-
-
 def database(directory: Path) -> Path:
     (file,) = directory.glob("db-*/cache.db")
     return file
@@ -80,15 +69,15 @@ def reason(operation: Callable[[], object]) -> str:
 # -- what it is for
 
 
-def test_what_is_set_is_what_is_got(store: DiskStore, directory: Path) -> None:
-    with contextlib.closing(DiskStore(directory)) as another:
+def test_what_is_set_is_what_is_got(open_store: Callable[[], Store]) -> None:
+    store, another = open_store(), open_store()
 
-        @given(st.text(alphabet="abc"), JSON)
-        def check(key: str, value: Any) -> None:
-            store.set(key, value, ttl=60)
-            assert store.get(key) == another.get(key) == value
+    @given(st.text(alphabet="abc"), JSON)
+    def check(key: str, value: Any) -> None:
+        store.set(key, value, ttl=60)
+        assert store.get(key) == another.get(key) == value
 
-        check()
+    check()
 
 
 def test_nothing_is_touched_before_the_first_use(directory: Path) -> None:
@@ -96,13 +85,14 @@ def test_nothing_is_touched_before_the_first_use(directory: Path) -> None:
     assert not directory.exists()
 
 
-def test_what_is_not_there_is_none(store: DiskStore) -> None:
-    assert store.get("nothing") is None
+def test_what_is_not_there_is_none(any_store: Store) -> None:
+    assert any_store.get("nothing") is None
 
 
-def test_its_time_over_a_value_is_gone_and_soon_off_the_disk(
-    store: DiskStore, directory: Path, later: Callable[[float], None]
+def test_its_time_over_a_value_is_gone_and_soon_forgotten(
+    any_store: Store, directory: Path, later: Callable[[float], None]
 ) -> None:
+    store = any_store
     for number in range(30):
         store.set(f"old-{number}", "ephemeral", ttl=60)
     later(59)
@@ -127,8 +117,9 @@ def test_above_the_limit_the_oldest_go_first(directory: Path) -> None:
 
 
 def test_clear_goes_by_tag_and_age_and_leaves_nothing_behind(
-    store: DiskStore, directory: Path, later: Callable[[float], None]
+    any_store: Store, directory: Path, later: Callable[[float], None]
 ) -> None:
+    store = any_store
     store.set("1", "first-secret", ttl=1e6, tag="scorer")
     store.set("2", "second-secret", ttl=1e6)
     later(100)
@@ -136,6 +127,7 @@ def test_clear_goes_by_tag_and_age_and_leaves_nothing_behind(
     assert store.clear(tag="unknown") == 0
     assert store.clear(tag="scorer", older_than=50) == 1
     assert [store.get(key) for key in "123"] == [None, "second-secret", "third-secret"]
+    assert (store.stats(tag="scorer").entries, store.stats(older_than=50).entries, store.stats().entries) == (1, 1, 2)
     assert store.clear(older_than=50) == 1
     assert store.clear(tag="scorer") == 1
     assert store.stats().entries == 0
@@ -252,9 +244,9 @@ def test_an_error_never_quotes_a_value(store: DiskStore, directory: Path) -> Non
 
 
 @pytest.mark.parametrize("value", [object(), {1, 2}, float("nan"), {"a": b"bytes"}])
-def test_what_is_not_json_is_refused(store: DiskStore, value: object) -> None:
-    assert reason(lambda: store.set("key", value, ttl=60)) == "not_json"
-    assert store.get("key") is None
+def test_what_is_not_json_is_refused(any_store: Store, value: object) -> None:
+    assert reason(lambda: any_store.set("key", value, ttl=60)) == "not_json"
+    assert any_store.get("key") is None
 
 
 @pytest.mark.parametrize("opened", [True, False], ids=["while it is open", "before it is opened"])
@@ -342,7 +334,7 @@ def test_a_database_of_another_make_is_left_as_it_is(
 
 
 def test_what_was_moved_aside_is_whole_and_is_removed_a_day_later(
-    store: DiskStore, directory: Path, no_rest: None, later: Callable[[float], None]
+    store: DiskStore, directory: Path, no_rest: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store.set("key", "value", ttl=60)
     store.close()
@@ -352,7 +344,8 @@ def test_what_was_moved_aside_is_whole_and_is_removed_a_day_later(
     assert (directory / "damaged-1" / "cache.db").read_bytes() == b"garbage " * 1000
     store.set("key", "value", ttl=60)
     store.close()
-    later(90_000)
+    now = time.time
+    monkeypatch.setattr(time, "time", lambda: now() + 90_000)
     store.set("key", "value", ttl=60)
     assert names(directory) == ["db-2"]
 

@@ -92,16 +92,9 @@ ENTERED = {
 """By series of the metrics: which label is the model, and what the books of spend call the number."""
 
 
-@pytest.fixture(params=["disk"])
-def shared_store(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """A store that processes share, named by the environment."""
-    monkeypatch.setenv("MODELROUTER_STATE_DIR", str(tmp_path / "shared"))
-    return str(request.param)
-
-
 @pytest.mark.slow
 def test_what_four_processes_spend_is_the_servers_ledgers_to_the_last_digit(
-    shared_store: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    shared_store: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), str(ROOT / "tests")])}
     pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}

@@ -44,6 +44,7 @@ GUARDED = {
     "dspy": "dspy cli.demo",
     "litellm": "backend callback",
     "prometheus_client": "metering",
+    "redis": "store",
 }
 """Libraries that change every week, load for seconds or may be replaced, and who may import each."""
 
@@ -152,6 +153,7 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
         "openai",
         "prometheus_client",
         "pydantic",
+        "redis",
         "typer",
         "yaml",
     }
