@@ -13,7 +13,8 @@ first request is sent.
 The house, from the ground up; each room takes only from those above it in this list:
 
 - `completion` is what a call gives, `errors` what it raises, `parameters` what it takes; `redaction` knows what looks
-  like a secret, `environment` the variables and .env; `process` has forks and event loops.
+  like a secret, `hints` what was meant by a wrong name, `environment` the variables and .env; `process` has forks and
+  event loops.
 - `store`: JSON values, and books of counters, that outlive a process. `embedded`: the small model on this machine.
 - `catalog`: models.yaml and the environment, made into whom a module calls. Providers are rows in `known_providers`.
 - `planning`: one call decided, and nothing performed. Start at `plan`.

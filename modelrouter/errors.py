@@ -28,12 +28,12 @@ problem, the evidence, what to do. None carries a secret, nor a reference to an 
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 from .completion import known
+from .hints import did_you_mean, nearest
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -75,39 +75,6 @@ class Problem:
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what}"
-
-
-def nearest(name: str, known: Collection[str], *, cutoff: float = 0.7) -> str | None:
-    """The known name that `name` was probably meant to be, or None. `cutoff` is from 0 (anything) to 1 (the same)."""
-    import difflib  # here, because only a mistake needs it
-
-    close = difflib.get_close_matches(name, known, n=1, cutoff=cutoff)
-    return close[0] if close else None
-
-
-def _did_you_mean(match: str | None) -> str:
-    return f" Did you mean {match!r}?" if match else ""
-
-
-Function = TypeVar("Function", bound=Callable[..., Any])
-
-
-def hinting(function: Function) -> Function:
-    """Have the TypeError of a keyword that `function` does not take say which one was probably meant. Python itself
-    does from 3.13 on."""
-    code = function.__code__
-    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
-
-    @functools.wraps(function)
-    def called(*args: Any, **kwargs: Any) -> Any:
-        for name in kwargs:
-            if name not in names:
-                takes = ", ".join(f"{each}=" for each in names if each != "self")
-                what = f"{function.__qualname__}() takes no {name}=."
-                raise TypeError(f"{what}{_did_you_mean(nearest(name, names))} It takes {takes}.")
-        return function(*args, **kwargs)
-
-    return called  # type: ignore[return-value]
 
 
 class ModelRouterError(Exception):
@@ -157,7 +124,7 @@ class UnknownModule(ConfigurationError, LookupError):
         self.defined = tuple(sorted(defined))
         self.suggestion = nearest(module, defined)
         listing = ", ".join(self.defined[:12]) + (f" and {more} more" if (more := len(defined) - 12) > 0 else "")
-        super().__init__(f"no module {module!r} in {path}.{_did_you_mean(self.suggestion)}\n  Defined: {listing}.")
+        super().__init__(f"no module {module!r} in {path}.{did_you_mean(self.suggestion)}\n  Defined: {listing}.")
 
 
 class UnknownModel(ConfigurationError, LookupError):
@@ -168,7 +135,7 @@ class UnknownModel(ConfigurationError, LookupError):
         self.path = path
         self.suggestion = nearest(model, defined)
         super().__init__(
-            f"no model {model!r} in {path}.{_did_you_mean(self.suggestion)}\n  "
+            f"no model {model!r} in {path}.{did_you_mean(self.suggestion)}\n  "
             + (hint or "Name a model or an alias of the catalog, or a LiteLLM string such as 'openai/gpt-4'.")
         )
 

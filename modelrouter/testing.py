@@ -32,7 +32,7 @@ from .backend.failures import classify
 from .catalog.prices import own_price
 from .catalog.target import Target
 from .completion import Kind, ToolCall, Usage
-from .errors import hinting, nearest
+from .hints import hinting, nearest
 from .planning import health
 from .planning.exchange import Failure, Obstacle, Piece, Reply, Request
 from .router import default

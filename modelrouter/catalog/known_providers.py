@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Literal
 
-from modelrouter.errors import nearest
+from modelrouter.hints import nearest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -8,7 +8,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from modelrouter.errors import InvalidCatalog, Problem, nearest
+from modelrouter.errors import InvalidCatalog, Problem
+from modelrouter.hints import nearest
 from modelrouter.parameters import having
 from modelrouter.redaction import shown as quoted
 

@@ -13,7 +13,8 @@ from pydantic import BeforeValidator, Field, ValidationError, create_model
 from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from modelrouter import environment
-from modelrouter.errors import InvalidEnvironment, Problem, nearest
+from modelrouter.errors import InvalidEnvironment, Problem
+from modelrouter.hints import nearest
 
 from .schema import Seconds, Temperature, Tokens
 from .target import nothing

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from modelrouter.errors import nearest
+from modelrouter.hints import nearest
 
 from .screen import Json, Screen, duration, usd
 

@@ -36,7 +36,7 @@ import importlib
 import logging
 from typing import TYPE_CHECKING, Any, Literal
 
-from modelrouter.errors import hinting
+from modelrouter.hints import hinting
 
 if TYPE_CHECKING:
     from modelrouter.router.signature import Count, Models, Number, Seconds

@@ -12,7 +12,8 @@ from dspy.clients.base_lm import LM_CLASS_STATE_KEY
 
 from modelrouter.backend import current as backends
 from modelrouter.completion import add
-from modelrouter.errors import InvalidRequest, nearest
+from modelrouter.errors import InvalidRequest
+from modelrouter.hints import nearest
 from modelrouter.metering import track as tracking
 from modelrouter.parameters import having
 from modelrouter.planning.arguments import Arguments, request_from

@@ -11,7 +11,8 @@ from functools import lru_cache
 from typing import Any
 
 from modelrouter.catalog.target import LONGEST, nothing
-from modelrouter.errors import InvalidRequest, nearest
+from modelrouter.errors import InvalidRequest
+from modelrouter.hints import nearest
 from modelrouter.parameters import HEADERS, MAPPINGS, OTHER_WORDS, OTHERS, REFUSED, having, header_flaw
 
 from .exchange import Request

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from modelrouter import callback
 from modelrouter.catalog.overrides import Environment
 from modelrouter.completion import Completion
-from modelrouter.errors import hinting
+from modelrouter.hints import hinting
 from modelrouter.process.forks import process_lock
 from modelrouter.store.store import Store
 

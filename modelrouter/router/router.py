@@ -16,7 +16,7 @@ from modelrouter.catalog.live import LiveCatalog
 from modelrouter.catalog.overrides import Environment
 from modelrouter.catalog.target import ModuleSettings
 from modelrouter.completion import Completion, Parsed
-from modelrouter.errors import hinting
+from modelrouter.hints import hinting
 from modelrouter.metering.metrics import Metrics
 from modelrouter.planning.arguments import Arguments, request_from
 from modelrouter.planning.call import Call

@@ -16,7 +16,7 @@ def default_store() -> Store:
     if (address := environment.secret(environment.STORE)) is None:
         if (directory := environment.state_dir()) is None:
             raise StoreError(
-                "no_home", "there is no home directory to keep them in; set HOME or MODELROUTER_STATE_DIR."
+                "no_home", "there is no home directory to keep answers in; set HOME or MODELROUTER_STATE_DIR."
             )
         return DiskStore(directory / "cache")
     try:

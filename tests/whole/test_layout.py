@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "modelrouter"
 
 FLOORS = (
-    "completion parameters process redaction",
+    "completion hints parameters process redaction",
     "errors",
     "environment",
     "embedded store",
