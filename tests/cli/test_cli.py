@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -295,6 +296,27 @@ def test_listings_do_not_load_litellm(surroundings: Path) -> None:
 
 
 # -- check
+
+
+def test_check_and_explain_show_each_budget_with_what_is_left(
+    cli: Cli, catalog: WriteCatalog, server: ScriptedServer, keys: str
+) -> None:
+    model = server.openai("a", price={"input": 1, "output": 1000}, context_window=1000)
+    path = catalog({"a": model}, max_tokens=10, cache=False, budget={"usd": 0.015, "per": "day"})
+    path.write_text(path.read_text() + "budget: {usd: 100, per: month, hard: false}\n")
+    server.script("a", Reply("ok", input_tokens=10, output_tokens=10))
+    assert cli("ask", "hi", "--quiet").code == 0
+    one, everybody = cli("check", "--json").json["budgets"]
+    assert (one["scope"], one["usd"], one["spent_usd"], one["left_usd"]) == ("default", "0.015", "0.01001", "0.00499")
+    assert (everybody["scope"], everybody["hard"], everybody["spent_usd"]) == ("(all)", False, "0.01001")
+    checked = cli("check").out
+    assert re.search(
+        r"^default +day +\$0.015 +\$0.01001 +\$0 +\$0.00499 +.* UTC +config/models.yaml:\d+", checked, re.MULTILINE
+    )
+    assert "which is more than the budget of $0.015 a day of module 'default'" in checked
+    explained = cli("explain").out
+    assert re.search(r"^budget +\$0.015 a day +config/models.yaml:\d+", explained, re.MULTILINE)
+    assert re.search(r"^budget of all +\$100 a month, not hard +config/models.yaml:\d+", explained, re.MULTILINE)
 
 
 def test_check_finds_what_keeps_a_module_from_being_answered(

@@ -15,6 +15,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
@@ -983,6 +984,21 @@ def test_a_tracker_is_not_brought_back_by_a_dspy_context_that_ends_after_it(serv
     context.__exit__(None, None, None)
     get_lm(cache=False)("does not")
     assert spent.total.calls == 1
+
+
+def test_a_limit_holds_in_the_threads_that_dspy_starts(server: ScriptedServer, catalog: WriteCatalog) -> None:
+    catalog({"a": server.openai(MODEL, price={"input": 1, "output": 1000})}, max_tokens=10, retries=0, deadline=5)
+    server.script(MODEL, Reply("fine", input_tokens=10, output_tokens=10))
+
+    class Ask(dspy.Module):  # type: ignore[misc]
+        def forward(self, number: int) -> Any:
+            return dspy.settings.lm(str(number))
+
+    with dspy.context(lm=get_lm(cache=False)), track(max_usd=0.0405) as spent:
+        asks = [(Ask(), {"number": number}) for number in range(8)]
+        dspy.Parallel(num_threads=4, max_errors=100, disable_progress_bar=True)(asks)
+    assert spent.total.cost_usd == 4 * Decimal("0.01001")
+    assert server.count(MODEL) == 4
 
 
 def test_only_names_and_settings_are_saved() -> None:
