@@ -19,7 +19,8 @@ from prometheus_client import CollectorRegistry
 from servers import Fault, ScriptedServer
 
 import modelrouter
-from modelrouter import AllModelsFailed, BadRequest, Completion, MissingKey, Router, StreamInterrupted
+from modelrouter import AllModelsFailed, BadRequest, BudgetExceeded, Completion, MissingKey, Router, StreamInterrupted
+from modelrouter.metering import spend
 from modelrouter.testing import Answer, Error, Kind, ScriptedProvider, ToolCall, UnexpectedCall, Usage, no_real_calls
 
 Ask = Callable[..., Completion]
@@ -301,3 +302,17 @@ def test_the_fixtures_in_a_project_of_a_users_own(tmp_path: Path) -> None:
     run = subprocess.run(command, cwd=project, capture_output=True, text=True, check=False)
     assert "1 failed, 2 passed, 1 error" in run.stdout, run.stdout + run.stderr
     assert "UnexpectedCall: a call would have reached 'claude-sonnet' (anthropic/claude-sonnet-5-5)" in run.stdout
+
+
+def test_what_a_script_answers_is_in_nobodys_books(catalog: WriteCatalog) -> None:
+    price = {"input": 1, "output": 1000}
+    catalog({"a": {"model": "openai/a", "price": price}}, max_tokens=1, budget={"usd": 0.0015, "per": "month"})
+    with Router(registry=CollectorRegistry()) as router:
+        with ScriptedProvider({"a": "fine"}):
+            assert router.complete("hi").cost_usd == Decimal("0.001001")
+            with pytest.raises(BudgetExceeded):
+                router.complete("hi")
+        router.close()
+        assert not list(spend.lines(router.performer.store, spend.last(2)))
+        [(balance, _)] = router.performer.budgets.standing(router.catalog.resolve().budgets).values()
+        assert balance.spent == 0

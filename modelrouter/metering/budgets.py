@@ -27,7 +27,7 @@ from modelrouter.store.memory import MemoryLedger
 from modelrouter.store.store import SPENT, Balance, Ledger, granted
 
 from .money import dollars, picodollars
-from .posting import Posting
+from .posting import Post
 from .track import Cap, caps
 
 logger = logging.getLogger("modelrouter")
@@ -47,7 +47,7 @@ class Budgets:
     def __init__(
         self,
         ledger: Callable[[], Ledger],
-        posting: Posting,
+        post: Post,
         *,
         tell: Callable[[str, Event], None],
         clock: Callable[[], float] = time.time,
@@ -55,7 +55,7 @@ class Budgets:
         """`ledger` gives the store, once it is needed; `tell` lets the books hear of events; `clock` gives wall-clock
         time, seconds since 1970."""
         self._ledger = ledger
-        self._posting = posting
+        self._post = post
         self._tell = tell
         self._clock = clock
         self._own = MemoryLedger()
@@ -98,7 +98,7 @@ class Budgets:
             else:
                 self._held.discard(hold.name)
                 self._own.count({where: {SPENT: spent}}, release=[hold.name])
-                self._posting.post(where, {SPENT: spent}, release=hold.name)
+                self._post(where, {SPENT: spent}, release=hold.name)
 
     def standing(self, budgets: Sequence[Budget]) -> Mapping[Budget, tuple[Balance, datetime.datetime]]:
         """How they stand, in picodollars, and when they begin anew. Raises `StoreError`."""

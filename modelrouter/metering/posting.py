@@ -51,6 +51,12 @@ class Write(Protocol):
     ) -> bool: ...
 
 
+class Post(Protocol):
+    """`Posting.post`."""
+
+    def __call__(self, book: str, changes: Mapping[str, int], *, release: str | None = None) -> None: ...
+
+
 class Posting:
     """The changes of this process that are on their way. Safe over threads; nothing here waits for the store but
     `flush`."""

@@ -19,7 +19,7 @@ from modelrouter.planning.events import CacheUsed, FellOver
 from modelrouter.store.store import Ledger
 
 from .money import amount_in, exactly
-from .posting import KEEP, Posting
+from .posting import KEEP, Post
 
 DAYS = int(KEEP // 86_400)
 """For so many the books are kept."""
@@ -92,8 +92,8 @@ class Line:
 class Spend:
     """Counts what the calls of this process spend; a listener of the books."""
 
-    def __init__(self, posting: Posting, *, clock: Callable[[], float] = time.time) -> None:
-        self._posting = posting
+    def __init__(self, post: Post, *, clock: Callable[[], float] = time.time) -> None:
+        self._post_to = post
         self._clock = clock
 
     def hear(self, module: str, event: Attempt | CacheUsed | FellOver) -> None:
@@ -112,7 +112,7 @@ class Spend:
 
     def _post(self, module: str, model: str, provider: str, changes: Mapping[str, int]) -> None:
         named = {_name(module, model, provider, what): change for what, change in changes.items()}
-        self._posting.post(book_of(day_of(self._clock())), named)
+        self._post_to(book_of(day_of(self._clock())), named)
 
 
 def day_of(seconds: float) -> datetime.date:

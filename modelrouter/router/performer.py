@@ -27,7 +27,8 @@ from modelrouter.planning.events import BudgetSeen, CacheUsed, CallEnded, FellOv
 from modelrouter.planning.exchange import Failure, Hold, Obstacle, Piece, Remembered, Reply, Request, Short
 from modelrouter.planning.health import Health
 from modelrouter.process import event_loops
-from modelrouter.store.store import Store
+from modelrouter.store.memory import MemoryLedger
+from modelrouter.store.store import Ledger, Store
 
 from . import bounds
 
@@ -56,23 +57,34 @@ class Performer:
         self._flights = Flights()
         # Nothing is touched on disk before an answer is looked for.
         self._cache = Cache(store, rebuild=loading.rebuild)
+        self._scripted = MemoryLedger()
         self._posting = Posting(self._cache.count, begin_again=self._cache.close)
         self._books = books.Books(
             {
                 track.hear: (Attempt, CacheUsed, CallEnded, FellOver),
                 metrics.hear: (Attempt, BudgetSeen, CacheUsed, CallEnded, FellOver, FirstToken),
-                Spend(self._posting).hear: (Attempt, CacheUsed, FellOver),
+                Spend(self._post).hear: (Attempt, CacheUsed, FellOver),
                 health.hear: (ModelLeft,),
                 books.log: (FellOver,),
             }
         )
-        self.budgets = Budgets(lambda: self._cache.store, self._posting, tell=self._books.tell)
+        self.budgets = Budgets(self._ledger, self._post, tell=self._books.tell)
         self._inline: Mapping[type[effects.Effect], Callable[[Any], Any]] = {
             effects.Report: lambda effect: self._books.tell(effect.module, effect.event),
             effects.Publish: lambda effect: self._flights.publish(effect.flight, effect.outcome),
             effects.Settle: lambda effect: self.budgets.settle(effect.hold, effect.cost_usd),
         }
         """Of the effects that take microseconds, for both."""
+
+    def _ledger(self) -> Ledger:
+        """Whose books are kept: the store's, or for a script that stands in for providers those of the moment."""
+        return self._cache.store if current().remembers else self._scripted
+
+    def _post(self, book: str, changes: Mapping[str, int], *, release: str | None = None) -> None:
+        if current().remembers:
+            self._posting.post(book, changes, release=release)
+        else:
+            self._scripted.count({book: changes}, release=[release] if release is not None else ())
 
     @property
     def store(self) -> Store:

@@ -40,7 +40,7 @@ def rows() -> list[Row]:
         paths[1].write_text(_CATALOG.partition("budget:")[0].rpartition("  held")[0] + "  held: {}\n")
         store = DiskStore(Path(folder) / "store")
         routers = [Router(path, store=store, registry=CollectorRegistry()) for path in paths]
-        with ScriptedProvider({"bench": "fine"}), asyncio.Runner() as runner:
+        with ScriptedProvider({"bench": "fine"}, cache=True), asyncio.Runner() as runner:
 
             def sync(router: Router) -> Callable[[], object]:
                 return lambda: [router.complete("hi", module="held") for _ in range(CALLS)]
@@ -63,7 +63,7 @@ def rows() -> list[Row]:
 
 
 def _books() -> Row:
-    spend = Spend(Posting(lambda *_, **__: True))
+    spend = Spend(Posting(lambda *_, **__: True).post)
     attempt = Target("bench", "openai/bench", "openai").attempt("ok", cost_usd=Decimal("0.001"), usage=Usage(1000, 200))
     what = "spend: an attempt in the books"
     return Row(what, medians({what: lambda: spend.hear("default", attempt)}, block=1000)[what], most=30e-6)

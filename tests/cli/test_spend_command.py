@@ -54,7 +54,7 @@ def enter(tmp_path: Path) -> Callable[..., None]:
     def write(module: str, *events: Event, ago: int = 0) -> None:
         store = DiskStore(tmp_path / "state" / "cache")
         posting = Posting(lambda changes, **how: store.count(changes, **how) is None)
-        books = Spend(posting, clock=lambda: time.time() - ago * DAY)
+        books = Spend(posting.post, clock=lambda: time.time() - ago * DAY)
         for event in events:
             books.hear(module, event)  # type: ignore[arg-type]
         posting.flush()

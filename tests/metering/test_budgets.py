@@ -68,7 +68,7 @@ class Clock:
 def budgets_of(ledger: Any, clock: Callable[[], float], told: list[Event] | None = None) -> tuple[Budgets, Posting]:
     posting = Posting(lambda changes, **how: ledger.count(changes, **how) is None)
     tell = (lambda _, event: told.append(event)) if told is not None else (lambda *_: None)
-    return Budgets(lambda: ledger, posting, tell=tell, clock=clock), posting
+    return Budgets(lambda: ledger, posting.post, tell=tell, clock=clock), posting
 
 
 def test_exactly_at_the_windows_turn_the_budget_begins_anew() -> None:

@@ -74,7 +74,7 @@ def test_no_digit_of_money_is_lost(price: str, store: DiskStore) -> None:
     with contextlib.closing(DiskStore(store.directory)) as another:
         for one in (store, another):
             posting = Posting(writer(one))
-            Spend(posting).hear("m", CacheUsed("hit", Decimal(price)))
+            Spend(posting.post).hear("m", CacheUsed("hit", Decimal(price)))
             posting.flush()
     assert spent(store)["m"].saved_usd == 2 * Decimal(price)
 
@@ -87,7 +87,7 @@ def test_what_could_not_be_written_is_written_later_and_once(store: DiskStore) -
     works = [True, False]  # the second is written, and nobody hears of it
     posting = Posting(lambda changes, **how: (store.count(changes, **how), works.pop(0) if works else True)[1])
     for _ in range(3):
-        Spend(posting).hear("m", CacheUsed("hit"))
+        Spend(posting.post).hear("m", CacheUsed("hit"))
         posting.flush()
     assert spent(store)["m"] == Spending(hits=3)
 
@@ -104,7 +104,7 @@ def test_a_process_that_ends_tries_more_than_once(store: DiskStore, busy: int, h
         return True
 
     posting = Posting(write, begin_again=lambda: waits.append("again"))
-    Spend(posting).hear("m", CacheUsed("hit"))
+    Spend(posting.post).hear("m", CacheUsed("hit"))
     posting.leave()
     assert sum(one.hits for one in spent(store).values()) == hits
     assert len(waits) == min(busy, TRIES)
@@ -131,7 +131,7 @@ from modelrouter.planning.events import CacheUsed
 from modelrouter.store.disk import DiskStore
 
 store = DiskStore(sys.argv[1])
-Spend(Posting(lambda changes, **how: store.count(changes, **how) is None)).hear("m", CacheUsed("miss"))
+Spend(Posting(lambda changes, **how: store.count(changes, **how) is None).post).hear("m", CacheUsed("miss"))
 print("counted", flush=True)
 time.sleep(60)  # it does nothing more by itself
 """
@@ -146,7 +146,7 @@ from modelrouter.store.disk import DiskStore
 
 store = DiskStore(sys.argv[1])
 posting = Posting(lambda changes, **how: store.count(changes, **how) is None)
-spend = Spend(posting)
+spend = Spend(posting.post)
 for number in range(100):
     spend.hear("m", CacheUsed("hit", Decimal("0.1")))
     if number % 10 == 0:
@@ -199,7 +199,7 @@ def kept(store: DiskStore, monkeypatch: pytest.MonkeyPatch) -> DiskStore:
     store.set("2", "new", ttl=1e6, tag="scorer")
     store.set("3", "new", ttl=1e6, tag="default")
     posting = Posting(writer(store))
-    books = Spend(posting)
+    books = Spend(posting.post)
     model = Target("first", "openai/first", "openai")
     for result, times, module in (("miss", 2, "scorer"), ("hit", 5, "scorer"), ("coalesced", 1, "scorer")):
         for _ in range(times):
