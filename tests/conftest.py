@@ -32,6 +32,7 @@ from modelrouter import Router, environment
 from modelrouter.backend.current import LITELLM
 from modelrouter.backend.insides import way
 from modelrouter.catalog import live
+from modelrouter.metering import posting
 from modelrouter.planning import attempt
 from modelrouter.process import event_loops
 from modelrouter.router import default
@@ -125,6 +126,8 @@ def surroundings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pat
     strayed.clear()
     _light = request.node.get_closest_marker("heavy") is None
     yield work
+    for one in list(posting._all):  # what this test has counted is not for the next one's store
+        one.begin_anew()
     _light = False
     os.chdir(home)
     kept = {name: value for name, value in os.environ.items() if name.startswith(_LIBRARIES)}

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
+from datetime import UTC, datetime
+from decimal import Decimal
 
 import pytest
 
@@ -26,6 +28,17 @@ ERRORS = [
     errors.AllModelsFailed(**CALL, models=1, elapsed=2.0),
     errors.MissingKey(**CALL, variable="OPENAI_API_KEY"),
     errors.DeadlineExceeded(**CALL, models=1, elapsed=2.0, deadline=2.0),
+    errors.BudgetExceeded(
+        **CALL,
+        models=1,
+        elapsed=2.0,
+        limit="the budget of $5 a day of module 'scorer'",
+        source="models.yaml:3",
+        limit_usd=Decimal(5),
+        spent_usd=Decimal("4.99"),
+        reserved_usd=Decimal(0),
+        resets_at=datetime(2026, 11, 27, tzinfo=UTC),
+    ),
     errors.BadRequest(**CALL),
     errors.StreamInterrupted(**CALL, partial_text="so far"),
     errors.ProviderError(Kind.SERVER, "500", status=500),

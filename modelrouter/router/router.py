@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
 
-from modelrouter import callback
+from modelrouter import callback, environment
 from modelrouter.catalog.catalog import Catalog
 from modelrouter.catalog.live import LiveCatalog
 from modelrouter.catalog.overrides import Environment
@@ -198,7 +198,8 @@ class Router:
             callback.install(lambda: self.catalog, self.metrics)
 
     def _on_loaded(self, catalog: Catalog) -> None:
-        self.performer.store  # noqa: B018 - an address that is none shows before anything is sent
+        if environment.value(environment.STORE) is not None:
+            self.performer.store  # noqa: B018 - an address that is none shows before anything is sent
         resolved = {name: catalog.resolve(name) for name in catalog.modules}
         budgets = {budget for each in resolved.values() for budget in each.budgets}
         self.metrics.seed({name: each.chain for name, each in resolved.items()}, budgets)

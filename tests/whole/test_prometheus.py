@@ -14,6 +14,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +26,10 @@ from prometheus_client import CollectorRegistry
 from servers import Fault, Known, Reply, Request, ScriptedServer
 
 from modelrouter import CallFailed, Router, start_metrics_server
+from modelrouter.catalog.target import Budget
 from modelrouter.completion import Attempt, Kind
 from modelrouter.metering.metrics import Metrics
-from modelrouter.planning.events import CacheUsed, FirstToken
+from modelrouter.planning.events import BudgetSeen, CacheUsed, FirstToken
 
 SHIPPED = Path(__file__).parents[2] / "dashboards"
 DASHBOARD = json.loads((SHIPPED / "grafana/llm-cost-tracking.json").read_text())
@@ -195,6 +198,9 @@ def what_the_load_does_not_reach(router: Router) -> None:
         for result in ("hit", "miss", "coalesced", "error"):
             metrics.hear("analyzer", CacheUsed(result))
         metrics.hear("analyzer", Attempt("slow", "groq/slow", "groq", "ok", latency_s=45.0, listed=False))
+        metrics.hear("analyzer", Attempt("good", "openai/good", "openai", "skipped", Kind.BUDGET))
+    budget, tomorrow = Budget(Decimal(5), "day", module="analyzer"), datetime.now(UTC) + timedelta(days=1)
+    metrics.hear("analyzer", BudgetSeen(budget, Decimal("4.7"), Decimal("0.1"), False, tomorrow))
     metrics.reload(True)
     metrics.reload(False)
 
