@@ -127,7 +127,8 @@ def surroundings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Pat
     _light = request.node.get_closest_marker("heavy") is None
     yield work
     for one in list(posting._all):  # what this test has counted is not for the next one's store
-        one.begin_anew()
+        with one._lock:
+            one.begin_anew()
     _light = False
     os.chdir(home)
     kept = {name: value for name, value in os.environ.items() if name.startswith(_LIBRARIES)}

@@ -143,6 +143,7 @@ def test_a_loop_of_its_own_for_each_call_leaves_no_socket_open(
     def after(runs: int) -> int:
         for number in range(runs):
             assert asyncio.run(router.acomplete("hi", model=wires[number % 3])).text == "ok"
+        router.close()  # the store, which the books are written to meanwhile
         gc.collect()
         return Leftovers.now().descriptors
 
