@@ -91,6 +91,7 @@ def main() -> int:
                 break
             books.run([random.getrandbits(32) for _ in range(chosen.at_once)])
             progress(books, chosen.calls)
+        books.close()
         after = _now()
         met = books.series - series
         show(books)

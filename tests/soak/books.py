@@ -158,6 +158,10 @@ class Books:
 
     # -- running
 
+    def close(self) -> None:
+        """Write what the router has counted, and close its store."""
+        self._router.close()
+
     def run(self, seeds: Sequence[int]) -> None:
         """One session from each seed, all at the same time. Raises AssertionError with all that was wrong."""
         sessions = [session(seed, slot) for slot, seed in enumerate(seeds)]

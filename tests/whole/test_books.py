@@ -59,6 +59,7 @@ def test_the_books_agree_with_the_server_whatever_happens(
             books.run(seeds)
 
         run()
+        books.close()
         _loop.stop()
     assert Leftovers.now().beyond(before) == []
     assert books.calls >= CALLS
