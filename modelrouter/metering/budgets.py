@@ -6,6 +6,7 @@ When the store fails, each process holds the budget by its own count, from where
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import logging
@@ -22,7 +23,7 @@ from modelrouter.completion import EXACT
 from modelrouter.errors import StoreError
 from modelrouter.planning.events import BudgetSeen, CacheUsed, Event
 from modelrouter.planning.exchange import Hold, Short
-from modelrouter.process.forks import at_fork
+from modelrouter.process.forks import at_fork, process_lock
 from modelrouter.store.memory import MemoryLedger
 from modelrouter.store.store import SPENT, Balance, Ledger, granted
 
@@ -61,7 +62,9 @@ class Budgets:
         self._own = MemoryLedger()
         """What this process knows by itself."""
         self._held: set[str] = set()
-        self._renewing: threading.Thread | None = None
+        self._lock = process_lock()
+        self._renewing = False
+        """A thread does it."""
         self._said: set[str] = set()
         """What was logged already."""
         _all.add(self)
@@ -84,7 +87,7 @@ class Budgets:
                 return Short("what it can cost is not known: it has no price, or nothing limits its answer")
             if not amount:
                 return None
-            found = self._reserve(module, budgets, capped, amount)
+            found = self._reserve(module, budgets, capped, amount, closely)
             if isinstance(found, Hold):
                 return found
         return found
@@ -92,13 +95,13 @@ class Budgets:
     def settle(self, hold: Hold, cost: Decimal | None) -> None:
         """In place of what is held, this is spent; None: nobody knows, and what was held is."""
         spent = picodollars(hold.amount if cost is None else cost)
-        for where in hold.books:
-            if isinstance(where, Cap):
-                where.settle(hold.name, spent)
-            else:
-                self._held.discard(hold.name)
-                self._own.count({where: {SPENT: spent}}, release=[hold.name])
-                self._post(where, {SPENT: spent}, release=hold.name)
+        for cap in hold.caps:
+            cap.settle(hold.name, spent)
+        self._held.discard(hold.name)
+        self._own.count({book: {SPENT: spent} for book in hold.books}, release=[hold.name])
+        for book in hold.books:
+            # Let go with the last one: before, another process could spend what is not counted yet.
+            self._post(book, {SPENT: spent}, release=hold.name if book == hold.books[-1] else None)
 
     def standing(self, budgets: Sequence[Budget]) -> Mapping[Budget, tuple[Balance, datetime.datetime]]:
         """How they stand, in picodollars, and when they begin anew. Raises `StoreError`."""
@@ -111,27 +114,31 @@ class Budgets:
 
     def begin_anew(self) -> None:
         """In a forked child: what its parent holds is not its own."""
-        self._held, self._renewing = set(), None
+        self._held, self._renewing = set(), False
 
     # -- in steps
 
-    def _reserve(self, module: str, budgets: Sequence[Budget], capped: Sequence[Cap], amount: Decimal) -> Hold | Short:
+    def _reserve(
+        self, module: str, budgets: Sequence[Budget], capped: Sequence[Cap], amount: Decimal, closely: bool
+    ) -> Hold | Short:
         name, need, now = uuid.uuid4().hex, picodollars(amount), self._clock()
         for number, cap in enumerate(capped):
             if (balance := cap.reserve(name, need)) is not None:
                 _let_go(name, capped[:number])
                 return _short(str(cap), "", cap.usd, balance, amount, None)
         books = {_book(budget, now): budget for budget in budgets}
-        limits = {book: _limit(budget) for book, budget in books.items()}
+        # Nobody is warned because of a price that is only found at a glance.
+        limits = {book: _limit(budget) if closely else picodollars(budget.usd) for book, budget in books.items()}
         balances = self._balances(module, name, need, limits) if limits else {}
-        for book, budget in books.items():
+        fits = granted(need, limits, balances)
+        for book, budget in books.items() if fits or closely else ():
             over = not granted(need, {book: picodollars(budget.usd)}, balances)
             resets_at = window(budget.per, now)[1]
             spent, reserved = dollars(balances[book].spent), dollars(balances[book].reserved)
             self._tell(module, BudgetSeen(budget, spent, reserved, over, resets_at))
             if over and not budget.hard:
                 self._warn(budget, book)
-        if not granted(need, limits, balances):
+        if not fits:
             _let_go(name, capped)
             shorts = (
                 _short(str(budget), budget.source, budget.usd, balances[book], amount, window(budget.per, now)[1])
@@ -141,7 +148,7 @@ class Budgets:
             return min(shorts, key=lambda short: short.passing)  # what does not pass by itself comes first
         if limits:
             self._hold(name)
-        return Hold(name, amount, (*limits, *capped))
+        return Hold(name, amount, tuple(limits), tuple(capped))
 
     def _balances(self, module: str, name: str, need: int, limits: Mapping[str, int]) -> Mapping[str, Balance]:
         """How the books stood before; the store's, else as far as this process knows."""
@@ -173,19 +180,22 @@ class Budgets:
     # -- leases
 
     def _hold(self, name: str) -> None:
-        self._held.add(name)
-        if self._renewing is None:
-            self._renewing = threading.Thread(target=self._renew, name="modelrouter-budgets", daemon=True)
-            self._renewing.start()
+        with self._lock:
+            self._held.add(name)
+            if not self._renewing:
+                thread = threading.Thread(target=self._renew, name="modelrouter-budgets", daemon=True)
+                with contextlib.suppress(RuntimeError):  # none can be started; the next reservation tries it again
+                    thread.start()
+                    self._renewing = True
 
     def _renew(self) -> None:
-        thread = self._renewing
         while True:
             time.sleep(RENEW)
-            held = list(self._held)
-            if not held or self._renewing is not thread:
-                self._renewing = None
-                return
+            with self._lock:
+                held = list(self._held)
+                if not held:
+                    self._renewing = False
+                    return
             self._own.renew(held, ttl=LEASE)
             try:
                 self._ledger().renew(held, ttl=LEASE)

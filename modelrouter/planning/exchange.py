@@ -113,8 +113,10 @@ class Hold:
     """Of the reservation."""
     amount: Decimal
     """US dollars: the highest price of the request."""
-    books: tuple[Any, ...] = ()
-    """Where it is reserved, for whoever has reserved it."""
+    books: tuple[str, ...] = ()
+    """Where it is reserved: those that the store keeps."""
+    caps: tuple[Any, ...] = ()
+    """And those of the code around the call, for whoever has reserved it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import datetime
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -105,6 +106,65 @@ def test_what_is_needed_is_counted_closely_only_where_the_cheap_bound_does_not_f
     assert (asked, held.amount) == ([False, False, True], Decimal("0.3"))
     assert isinstance(budgets.reserve("m", [budget], lambda _: None), Short), "nobody knows its price"
     assert budgets.reserve("m", [budget], lambda _: Decimal(0)) is None, "it is free"
+
+
+def test_nobody_is_warned_because_of_a_price_that_is_only_found_at_a_glance(caplog: pytest.LogCaptureFixture) -> None:
+    told: list[Event] = []
+    budgets, _ = budgets_of(MemoryLedger(), Clock("2026-11-26T00:00+00:00"), told)
+    soft = Budget(Decimal(1), "day", hard=False, module="m")
+    for _ in range(2):
+        held = budgets.reserve("m", [soft], lambda closely: Decimal("0.7" if closely else "1.5"))
+        assert isinstance(held, Hold)
+        assert held.amount == Decimal("0.7")
+    assert [event.over for event in told if isinstance(event, BudgetSeen)] == [False, True]
+    assert len(caplog.records) == 1
+
+
+def test_what_is_settled_is_never_free_for_others_in_between() -> None:
+    ledger, clock = MemoryLedger(), Clock("2026-11-26T00:00+00:00")
+    both = [Budget(Decimal(1), "day", module="m"), Budget(Decimal(2), "month")]
+    seen: list[int] = []
+
+    def post(book: str, changes: Any, *, release: str | None = None) -> None:
+        ledger.count({book: changes}, release=[release] if release is not None else ())
+        seen.extend(balance.spent + balance.reserved for balance, _ in budgets.standing(both).values())
+
+    budgets = Budgets(lambda: ledger, post, tell=lambda *_: None, clock=clock)
+    held = budgets.reserve("m", both, lambda _: Decimal("0.5"))
+    assert isinstance(held, Hold)
+    budgets.settle(held, None)
+    assert len(seen) == 4
+    assert min(seen) == 5 * 10**11
+    assert seen[2:] == [5 * 10**11] * 2
+
+
+def test_reservations_are_renewed_by_one_thread_and_by_the_next_where_none_could_be_started(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    budgets, _ = budgets_of(MemoryLedger(), Clock("2026-11-26T00:00+00:00"))
+    budget = Budget(Decimal(1), "day", module="m")
+    tried: list[str] = []
+    both = threading.Barrier(2)
+
+    def start(thread: threading.Thread) -> None:
+        tried.append(thread.name)
+        if len(tried) == 1:
+            raise RuntimeError("can't start new thread")
+        with contextlib.suppress(threading.BrokenBarrierError):
+            both.wait(0.2)  # another one has time to come here, too
+
+    def reserve(_: object) -> Hold | Short | None:
+        return budgets.reserve("m", [budget], lambda _: Decimal("0.1"))
+
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda _: None, range(2)))  # its threads are there
+        barrier = threading.Barrier(2)
+        list(pool.map(lambda _: barrier.wait(), range(2)))
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", start)
+            assert isinstance(reserve(None), Hold), "a call goes on without"
+            assert all(isinstance(held, Hold) for held in pool.map(reserve, range(2)))
+    assert tried == ["modelrouter-budgets"] * 2
 
 
 def test_while_the_store_fails_a_process_goes_on_from_where_it_last_saw_the_budget(
