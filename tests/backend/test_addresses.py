@@ -288,3 +288,13 @@ def test_other_codes_requests_are_redirected_as_before(server: ScriptedServer, r
     raw.says("", 307, Location=f"{server.ollama_base}/elsewhere")
     httpx.post(raw.base, json={}, follow_redirects=True)
     assert [request.path for request in server.ledger] == ["/elsewhere"]
+
+
+def test_an_httpx_that_makes_redirects_elsewhere_keeps_nobody_from_loading_litellm(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    LITELLM.load()
+    monkeypatch.delattr(redirects._client(), "_build_redirect_request")
+    redirects.refuse()
+    with pytest.raises(AttributeError):
+        redirects.probe()

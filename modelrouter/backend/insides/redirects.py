@@ -3,8 +3,10 @@ a GET of some POSTs. In our calls they go to no other server."""
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 from . import connections
@@ -25,9 +27,12 @@ class Redirected(Exception):
 
 def refuse() -> None:
     """Have httpx, through which LiteLLM reaches nearly all, refuse them in calls of ours; other code's follow them."""
-    client = _client()
-    build = client._build_redirect_request
+    with contextlib.suppress(AttributeError, ImportError):  # `probe` says so
+        client = _client()
+        client._build_redirect_request = _staying(client._build_redirect_request)
 
+
+def _staying(build: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(build)
     def stayed(self: Any, request: Any, response: Any) -> Any:
         following = build(self, request, response)
@@ -37,7 +42,7 @@ def refuse() -> None:
         where = following.url.copy_with(username=None, password=None, query=None, fragment=None)
         raise Redirected(response.status_code, str(where))
 
-    client._build_redirect_request = stayed
+    return stayed
 
 
 def _origin(url: Any) -> _Origin:
