@@ -98,7 +98,8 @@ def _classified(error: BaseException, target: Target, secrets: Sequence[str]) ->
     raised = type(error).__name__
     said = _said(error)
     address = shown_address(target.api_base) or f"the address of {target.provider}"
-    if (moved := next((link for link in _chain(error) if isinstance(link, Redirected)), None)) is not None:
+    chain = list(links(error))
+    if (moved := next((link for link in chain if isinstance(link, Redirected)), None)) is not None:
         words = f"{address} redirects to {moved.where}, where nothing is sent; if that is right, set 'api_base' to it"
         message = one_line(f"{moved.status}, {words}", secrets)
         return Failure(Kind.NOT_FOUND, message, status=moved.status, raised="Redirected")
@@ -107,7 +108,6 @@ def _classified(error: BaseException, target: Target, secrets: Sequence[str]) ->
         message = f"LiteLLM needs the package {needed!r} for it; run 'pip install {needed}'"
         return Failure(Kind.UNSUPPORTED, message, raised=raised)
     refusal = taken_apart(_body(error), said)
-    chain = list(_chain(error))
     if (why := _no_header(chain, target.provider)) is not None:
         return Failure(Kind.AUTH, why, raised=raised, unsent=True)
     answered = any(map(_answered, chain))
@@ -204,7 +204,8 @@ def _kind(raised: str, status: int | None, said: Refusal, *, answered: bool) -> 
     return Kind.BAD_REQUEST if said.enveloped and raised in _BY_WORDS else _NAMES.get(raised, Kind.BAD_REQUEST)
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
+def links(error: BaseException) -> Iterator[BaseException]:
+    """An exception, and those that it came of."""
     seen: set[int] = set()
     current: BaseException | None = error
     while current is not None and id(current) not in seen:
@@ -220,13 +221,13 @@ def _said(error: BaseException) -> str:
 
 def _body(error: BaseException) -> Any:
     """The body of the provider's answer, which OpenAI's client keeps beside its words."""
-    return next((body for link in _chain(error) if (body := getattr(link, "body", None))), None)
+    return next((body for link in links(error) if (body := getattr(link, "body", None))), None)
 
 
 def _status(error: BaseException) -> int | None:
     """The first real HTTP status in the chain. LiteLLM replaces some of the providers' own (an Anthropic 413 by
     400)."""
-    chain = list(_chain(error))
+    chain = list(links(error))
     if any(map(_unread, chain)):
         return None
     said = [*(getattr(link, "response", None) for link in reversed(chain)), error]
@@ -248,7 +249,7 @@ def _answered(link: BaseException) -> bool:
 def _retry_after(error: BaseException, said: str) -> float | None:
     """Seconds that the provider asked to wait: delta-seconds or a date (RFC 9110, 10.2.3), OpenAI's retry-after-ms, or
     what the message says."""
-    for link in _chain(error):
+    for link in links(error):
         response = getattr(link, "response", None)
         for headers in (getattr(link, "litellm_response_headers", None), getattr(response, "headers", None)):
             if not headers or not hasattr(headers, "get"):

@@ -6,7 +6,7 @@ from __future__ import annotations
 import errno
 import re
 
-from .failures import _chain as chain
+from .failures import links
 
 _RESOURCES = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOSPC, errno.EDQUOT))
 """No file descriptors, memory or room on the disk: no server's doing, and no network's."""
@@ -21,7 +21,7 @@ _MACHINERY = re.compile(
 def own(error: BaseException, *, unsent: bool) -> str | None:
     """What went wrong in this process so that nothing came of a request; None: it is the provider's. Unsent: before a
     request was sent; later, an answer may be what is too deep."""
-    for link in chain(error):
+    for link in links(error):
         if (
             isinstance(link, MemoryError)
             or (isinstance(link, OSError) and link.errno in _RESOURCES)
