@@ -9,12 +9,10 @@ from __future__ import annotations
 import functools
 import logging
 import os
-import time
 import weakref
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Concatenate, Literal, ParamSpec, get_args
+from typing import Concatenate, ParamSpec, get_args
 
 from prometheus_client import REGISTRY, CollectorRegistry, Counter, Gauge, Histogram
 
@@ -33,14 +31,14 @@ from modelrouter.planning.events import (
 )
 from modelrouter.process.forks import held_lock
 
+from .series import BudgetSeries, ModelSeries, ModuleSeries, Status
+
 BUCKETS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 90.0, 120.0)
 """Seconds. 30 and 90 are among them as the usual timeout of an attempt and deadline of a call."""
 
 OWN_LABELS = 100
 """So many models that the catalog does not list get labels of their own in a process; the rest share `OTHER`."""
 OTHER = "other"
-
-Status = Literal["success", "error", "cancelled"]
 
 _TOKEN_TYPES = ("input", "output", "cache_read", "cache_write", "reasoning")
 _ERROR_TYPES = tuple(kind for kind in Kind if kind not in (Kind.CANCELLED, Kind.BUDGET))
@@ -77,28 +75,6 @@ def _harmless(method: Callable[Concatenate[Metrics, _P], None]) -> Callable[Conc
                 _logger.exception("metering_failed what=%s: calls go on, the metrics are incomplete", name)
 
     return metered
-
-
-@dataclass(slots=True)
-class _ModelSeries:
-    requests: dict[Status, Counter]
-    latency: Histogram
-    first_token: Histogram
-    tokens: tuple[Counter, ...]
-    """As `_TOKEN_TYPES`."""
-    cost: Counter
-    cost_unknown: Counter
-    set_aside: Gauge
-    warned: bool = False
-
-
-@dataclass(slots=True)
-class _ModuleSeries:
-    requests: dict[CallOutcome, Counter]
-    cost: Counter
-    cache: dict[CacheResult, Counter]
-    cache_saved: Counter
-    refused: Counter
 
 
 class Metrics:
@@ -153,8 +129,9 @@ class Metrics:
         self._reloads = counter("llm_catalog_reloads", "Times that the catalog was read again.", "result")
         _register(registry, *vars(self).values())
 
-        self._models: dict[tuple[str, str], _ModelSeries] = {}
-        self._modules: dict[str, _ModuleSeries] = {}
+        self._models: dict[tuple[str, str], ModelSeries] = {}
+        self._modules: dict[str, ModuleSeries] = {}
+        self._budgets: dict[tuple[str, str], BudgetSeries] = {}
         self._providers: set[str] = set()
         self._own_labels: set[str] = set()
 
@@ -182,8 +159,8 @@ class Metrics:
         """Start at 0 every series that these modules' chains can feed, or `increase()` would miss the first calls."""
         for result in ("ok", "error"):
             self._reloads.labels(result)
-        for budget in budgets:  # what is spent of them is known with the first call
-            self._budget_limit.labels(budget.scope, budget.per).set(float(budget.usd))
+        for budget in budgets:
+            self._budget_series(budget)
         for module, chain in chains.items():
             self._module_series(module)
             for target in chain:
@@ -216,11 +193,7 @@ class Metrics:
             case FirstToken():
                 self._target_series(event.target).first_token.observe(event.seconds)
             case BudgetSeen():
-                names = event.budget.scope, event.budget.per
-                self._budget_limit.labels(*names).set(float(event.budget.usd))
-                until = event.resets_at.timestamp()
-                _show(self._budget_spent.labels(*names), float(event.spent_usd), until)
-                _show(self._budget_reserved.labels(*names), float(event.reserved_usd), until)
+                self._budget_series(event.budget).show(event)
                 if event.over and not event.budget.hard:
                     self._module_series(module).refused.inc()
 
@@ -268,17 +241,17 @@ class Metrics:
         """The catalog's file has changed and was read again; not `ok`: the last good catalog stays."""
         self._reloads.labels("ok" if ok else "error").inc()
 
-    def _target_series(self, target: Target) -> _ModelSeries:
+    def _target_series(self, target: Target) -> ModelSeries:
         return self._model_series(target.provider, target.label, target.name, listed=target.listed)
 
-    def _model_series(self, provider: str, label: str, name: str, *, listed: bool) -> _ModelSeries:
+    def _model_series(self, provider: str, label: str, name: str, *, listed: bool) -> ModelSeries:
         """The series of a model, all of them started at 0 when it is first met."""
         if listed or self._has_own_label(name):
             self._providers.add(provider)
         else:
             provider, label = self._provider(provider), OTHER
         if (series := self._models.get(of := (provider, label))) is None:
-            series = self._models[of] = _ModelSeries(
+            series = self._models[of] = ModelSeries(
                 requests={status: self._requests.labels(*of, status) for status in get_args(Status)},
                 latency=self._latency.labels(*of),
                 first_token=self._first_token.labels(*of),
@@ -289,15 +262,22 @@ class Metrics:
             )
         return series
 
-    def _module_series(self, module: str) -> _ModuleSeries:
+    def _module_series(self, module: str) -> ModuleSeries:
         if (series := self._modules.get(module)) is None:
-            series = self._modules[module] = _ModuleSeries(
+            series = self._modules[module] = ModuleSeries(
                 requests={outcome: self._module_requests.labels(module, outcome) for outcome in get_args(CallOutcome)},
                 cost=self._module_cost.labels(module),
                 cache={result: self._cache_requests.labels(module, result) for result in get_args(CacheResult)},
                 cache_saved=self._cache_saved.labels(module),
                 refused=self._budget_refused.labels(module),
             )
+        return series
+
+    def _budget_series(self, budget: Budget) -> BudgetSeries:
+        if (series := self._budgets.get(of := (budget.scope, budget.per))) is None:
+            gauges = self._budget_limit, self._budget_spent, self._budget_reserved
+            series = self._budgets[of] = BudgetSeries(of, *gauges, kept=multiprocess() is not None)
+        series.limit(budget.usd)
         return series
 
     def _provider(self, provider: str) -> str:
@@ -311,15 +291,6 @@ class Metrics:
         if name not in self._own_labels and len(self._own_labels) < OWN_LABELS:
             self._own_labels.add(name)
         return name in self._own_labels
-
-
-def _show(gauge: Gauge, value: float, until: float) -> None:
-    """Until a wall-clock time: a process that makes no call in the next window still shows that it is another. In
-    multiprocess mode, where only values can be kept, it does not."""
-    if multiprocess():
-        gauge.set(value)
-    else:
-        gauge.set_function(lambda: value if time.time() < until else 0.0)
 
 
 def _register(registry: CollectorRegistry, *series: Counter | Gauge | Histogram) -> None:
