@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,10 @@ from .ledger import TABLES
 from .values import Refused
 
 FILE_NAME: str = DBNAME
+_AGAIN = (0.0005, 0.0015)
+"""Seconds, from and to, until it is tried again whether others still write."""
+_TRIES = 50
+"""And no fewer, where so many threads want to run that each has to wait for its turn."""
 
 
 class _Rows(diskcache.Disk):  # type: ignore[misc]  # diskcache has no types
@@ -65,7 +71,7 @@ class Database(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
         self._connection: sqlite3.Connection | None = None
         # diskcache waits a minute for a lock while it sets up, so ask first whether there is one.
         with contextlib.closing(self._connect()) as probe:
-            probe.execute("BEGIN IMMEDIATE")
+            self._run(probe, "BEGIN IMMEDIATE")
             probe.execute("ROLLBACK")
         try:
             super().__init__(
@@ -88,11 +94,11 @@ class Database(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
             raise
 
     def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self._file, timeout=self._busy, isolation_level=None, check_same_thread=False)
+        connection = sqlite3.connect(self._file, timeout=0, isolation_level=None, check_same_thread=False)
         try:
-            connection.execute("PRAGMA synchronous = NORMAL")
+            self._run(connection, "PRAGMA synchronous = NORMAL")
             # What was removed is overwritten: an answer is not kept longer than it was asked to be.
-            connection.execute("PRAGMA secure_delete = ON")
+            self._run(connection, "PRAGMA secure_delete = ON")
         except BaseException:
             connection.close()
             raise
@@ -119,7 +125,6 @@ class Database(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
     def close(self) -> None:
         """Close the connection; the next use opens a new one. An open transaction is rolled back."""
         connection, self._connection = self._connection, None
-        self._txn_id = None
         if connection is not None:
             connection.close()
 
@@ -127,8 +132,7 @@ class Database(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
         self.close()
 
     def recover(self) -> None:
-        """After a failure: leave no transaction open. diskcache does when a commit fails, and locks all others out."""
-        self._txn_id = None
+        """After a failure: leave no transaction open, as when a commit fails: it would lock all others out."""
         if self._connection is not None and self._connection.in_transaction:
             try:
                 self._connection.execute("ROLLBACK")
@@ -155,13 +159,46 @@ class Database(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
     @contextlib.contextmanager
     def transaction(self) -> Iterator[Callable[..., sqlite3.Cursor]]:
         """What runs SQL, all of it or nothing; nobody else writes meanwhile."""
-        with self._transact() as (sql, _):
-            yield sql
+        self._sql("BEGIN IMMEDIATE")
+        try:
+            yield self._sql
+            self._sql("COMMIT")
+        except BaseException:
+            self.recover()
+            raise
+
+    def _sql(self, statement: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
+        return self._run(self._con, statement, values)
+
+    def _run(self, connection: sqlite3.Connection, statement: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
+        """SQLite's own way to wait for a lock looks ever more seldom: where many write, some never have their turn."""
+        until, tries = 0.0, 0
+        while True:
+            try:
+                return connection.execute(statement, values)
+            except sqlite3.OperationalError as error:
+                if not _is_busy(error):
+                    raise
+                now, tries = time.monotonic(), tries + 1
+                until = until or now + self._busy
+                if now > until and tries > _TRIES:
+                    raise
+            time.sleep(random.uniform(*_AGAIN))
+
+    @contextlib.contextmanager
+    def _transact(self, retry: bool = False, filename: object = None) -> Iterator[tuple[Any, Any]]:  # noqa: ARG002 - diskcache's
+        """diskcache's own makes a Timeout of whatever goes wrong at the beginning."""
+        with self.transaction() as sql:
+            yield sql, lambda _: None
 
     def select(self, sql: str, values: Sequence[object]) -> list[tuple[Any, ...]]:
         """The rows that a query gives."""
         rows: list[tuple[Any, ...]] = self._sql(sql, values).fetchall()
         return rows
+
+
+def _is_busy(error: sqlite3.OperationalError) -> bool:
+    return error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY
 
 
 def is_whole(directory: Path, *, busy: float) -> bool:
@@ -172,10 +209,3 @@ def is_whole(directory: Path, *, busy: float) -> bool:
     except sqlite3.Error as error:
         return getattr(error, "sqlite_errorcode", 0) & 0xFF not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
     return found == [("ok",)]
-
-
-def cause(error: Exception) -> Exception:
-    """What SQLite said: diskcache makes a Timeout of everything that goes wrong at the beginning of a transaction."""
-    if isinstance(error, diskcache.Timeout) and isinstance(error.__context__, Exception):
-        return error.__context__
-    return error

@@ -187,9 +187,6 @@ class DiskStore(Store):
 
     def _failed(self, error: Exception, writing: bool) -> StoreError:
         """What an exception means, after the store has been put into a state to go on from."""
-        from .database import cause
-
-        error = cause(error)
         code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # without the details of extended codes
         opening = self._database is None
         if isinstance(error, Refused):

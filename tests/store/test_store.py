@@ -419,6 +419,33 @@ def test_a_locked_database_can_still_be_read(store: DiskStore, directory: Path, 
     assert store.get("key") == "new"
 
 
+def test_where_many_write_everybody_has_a_turn(directory: Path) -> None:
+    done = threading.Event()
+
+    def write() -> None:
+        with contextlib.closing(sqlite3.connect(database(directory), isolation_level=None, timeout=60)) as other:
+            while not done.is_set():
+                other.execute("BEGIN IMMEDIATE")
+                time.sleep(0.01)
+                other.execute("ROLLBACK")
+                time.sleep(0.002)
+
+    with contextlib.closing(DiskStore(directory)) as store:
+        store.set("key", 0, ttl=60)
+        writer = threading.Thread(target=write)
+        writer.start()
+        try:
+            for number in range(60):
+                store.set("key", number, ttl=60)
+                time.sleep(0.003)  # or all would have their turn in the same gap
+                store.count({"book": {"a": 1}}, once=str(number), ttl=60)
+                time.sleep(0.003)
+        finally:
+            done.set()
+            writer.join()
+        assert (store.get("key"), store.counts(["book"])) == (59, {"book": {"a": 60}})
+
+
 def test_a_directory_that_cannot_be_made(tmp_path: Path, no_rest: None) -> None:
     (tmp_path / "file").touch()
     store = DiskStore(tmp_path / "file" / "cache")
