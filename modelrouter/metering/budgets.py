@@ -25,7 +25,7 @@ from modelrouter.planning.events import BudgetSeen, CacheUsed, Event
 from modelrouter.planning.exchange import Hold, Short
 from modelrouter.process.forks import at_fork, process_lock
 from modelrouter.store.memory import MemoryLedger
-from modelrouter.store.store import SPENT, Balance, Ledger, granted
+from modelrouter.store.store import SPENT, Balance, Ledger, WouldWait, granted
 
 from .money import dollars, picodollars
 from .posting import Post
@@ -50,13 +50,16 @@ class Budgets:
         ledger: Callable[[], Ledger],
         post: Post,
         *,
+        flush: Callable[[], object],
         tell: Callable[[str, Event], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`ledger` gives the store, once it is needed; `tell` lets the books hear of events; `clock` gives wall-clock
+        """`ledger` gives the store, once it is needed; `flush` writes what was
+        posted to it; `tell` lets the books hear of events; `clock` gives wall-clock
         time, seconds since 1970."""
         self._ledger = ledger
         self._post = post
+        self._flush = flush
         self._tell = tell
         self._clock = clock
         self._own = MemoryLedger()
@@ -70,12 +73,17 @@ class Budgets:
         _all.add(self)
 
     def reserve(
-        self, module: str, budgets: Sequence[Budget], most: Callable[[bool], Decimal | None]
+        self,
+        module: str,
+        budgets: Sequence[Budget],
+        most: Callable[[bool], Decimal | None],
+        *,
+        at_once: bool = False,
     ) -> Hold | Short | None:
         """Reserve the highest price of a request in all budgets, and those of the code around it (`track`).
 
         `most` gives that price in US dollars, None when it is not known; when told True, as low as it can be found out
-        to be, which takes longer.
+        to be, which takes longer. At once, for an event loop: `WouldWait`, and nothing done, where it takes longer.
         """
         capped = caps()
         if not budgets and not capped:
@@ -87,9 +95,13 @@ class Budgets:
                 return Short("what it can cost is not known: it has no price, or nothing limits its answer")
             if not amount:
                 return None
-            found = self._reserve(module, budgets, capped, amount, closely)
+            found = self._reserve(module, budgets, capped, amount, closely=closely, at_once=at_once)
             if isinstance(found, Hold):
                 return found
+            if at_once:
+                raise WouldWait
+            if budgets:
+                self._flush()  # what calls of this process have held may be free by now
         return found
 
     def settle(self, hold: Hold, cost: Decimal | None) -> None:
@@ -119,7 +131,14 @@ class Budgets:
     # -- in steps
 
     def _reserve(
-        self, module: str, budgets: Sequence[Budget], capped: Sequence[Cap], amount: Decimal, closely: bool
+        self,
+        module: str,
+        budgets: Sequence[Budget],
+        capped: Sequence[Cap],
+        amount: Decimal,
+        *,
+        closely: bool,
+        at_once: bool,
     ) -> Hold | Short:
         name, need, now = uuid.uuid4().hex, picodollars(amount), self._clock()
         for number, cap in enumerate(capped):
@@ -127,9 +146,12 @@ class Budgets:
                 _let_go(name, capped[:number])
                 return _short(str(cap), "", cap.usd, balance, amount, None)
         books = {_book(budget, now): budget for budget in budgets}
-        # Nobody is warned because of a price that is only found at a glance.
-        limits = {book: _limit(budget) if closely else picodollars(budget.usd) for book, budget in books.items()}
-        balances = self._balances(module, name, need, limits) if limits else {}
+        limits = {book: self._limit(budget, book, closely=closely) for book, budget in books.items()}
+        try:
+            balances = self._balances(module, name, need, limits, at_once=at_once) if limits else {}
+        except WouldWait:
+            _let_go(name, capped)
+            raise
         fits = granted(need, limits, balances)
         for book, budget in books.items() if fits or closely else ():
             over = not granted(need, {book: picodollars(budget.usd)}, balances)
@@ -150,10 +172,22 @@ class Budgets:
             self._hold(name)
         return Hold(name, amount, tuple(limits), tuple(capped))
 
-    def _balances(self, module: str, name: str, need: int, limits: Mapping[str, int]) -> Mapping[str, Balance]:
+    def _limit(self, budget: Budget, book: str, *, closely: bool) -> int:
+        """What holds a call back. Nobody is warned because of a price that is only found at a glance, unless without
+        it, too, more was spent."""
+        limit = picodollars(budget.usd)
+        if budget.hard or not (closely or self._own.counts([book])[book].get(SPENT, 0) > limit):
+            return limit
+        return _UNBOUNDED
+
+    def _balances(
+        self, module: str, name: str, need: int, limits: Mapping[str, int], *, at_once: bool
+    ) -> Mapping[str, Balance]:
         """How the books stood before; the store's, else as far as this process knows."""
         try:
-            balances = self._ledger().reserve(name, need, limits, ttl=LEASE)
+            balances = self._ledger().reserve(name, need, limits, ttl=LEASE, at_once=at_once)
+        except WouldWait:
+            raise
         except Exception as error:  # noqa: BLE001 - a store must not fail a call
             self._tell(module, CacheUsed("error"))
             self._fails(error)
@@ -205,7 +239,12 @@ class Budgets:
 
 def window(per: Period, now: float) -> tuple[datetime.datetime, datetime.datetime]:
     """The calendar window (UTC) that a wall-clock time is in: its beginning, and that of the next."""
-    start = datetime.datetime.fromtimestamp(now, datetime.UTC).replace(minute=0, second=0, microsecond=0)
+    return _window(per, int(now // 3600))
+
+
+@lru_cache(maxsize=16)
+def _window(per: Period, hour: int) -> tuple[datetime.datetime, datetime.datetime]:
+    start = datetime.datetime.fromtimestamp(hour * 3600, datetime.UTC)
     if per == "hour":
         return start, start + datetime.timedelta(hours=1)
     start = start.replace(hour=0)
@@ -226,10 +265,6 @@ def _book(budget: Budget, now: float) -> str:
 @lru_cache(maxsize=1024)
 def _name(module: str | None, per: Period, start: datetime.datetime) -> str:
     return "budget " + json.dumps([module, per, f"{start:%Y-%m-%dT%H}"], ensure_ascii=False)
-
-
-def _limit(budget: Budget) -> int:
-    return picodollars(budget.usd) if budget.hard else _UNBOUNDED
 
 
 def _let_go(name: str, capped: Sequence[Cap]) -> None:

@@ -21,6 +21,8 @@ from modelrouter.process.forks import at_fork, process_lock
 
 EVERY = 0.5
 """Seconds between two writes: what a process that is killed loses at most, twice over."""
+SOON = 0.01
+"""Seconds until reservations are ended in the store: those of calls that follow each other go together."""
 KEEP = 400 * 86_400.0
 """Seconds: a year can be compared with the one before, month by month."""
 MOST = 100
@@ -76,7 +78,7 @@ class Posting:
         _all.add(self)
 
     def post(self, book: str, changes: Mapping[str, int], *, release: str | None = None) -> None:
-        """Have this added to a book, and a reservation ended. With the latter, now: others may wait for it."""
+        """Have this added to a book, and a reservation ended. With the latter, soon: others may wait for it."""
         self._new.append((book, changes, release))
         if self._thread is None and not self._start():
             self.flush()
@@ -133,8 +135,9 @@ class Posting:
     def _run(self) -> None:
         last = time.monotonic()
         while not _leaving:
-            self._awake.wait(EVERY)
-            self._awake.clear()
+            if self._awake.wait(EVERY):
+                time.sleep(SOON)
+                self._awake.clear()
             if self._new or self._unsure:
                 self.flush()
                 last = time.monotonic()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Coroutine, Mapping
@@ -28,7 +29,7 @@ from modelrouter.planning.exchange import Failure, Hold, Obstacle, Piece, Rememb
 from modelrouter.planning.health import Health
 from modelrouter.process import event_loops
 from modelrouter.store.memory import MemoryLedger
-from modelrouter.store.store import Ledger, Store
+from modelrouter.store.store import Ledger, Store, WouldWait
 
 from . import bounds
 
@@ -68,7 +69,7 @@ class Performer:
                 books.log: (FellOver,),
             }
         )
-        self.budgets = Budgets(self._ledger, self._post, tell=self._books.tell)
+        self.budgets = Budgets(self._ledger, self._post, flush=self._posting.flush, tell=self._books.tell)
         self._inline: Mapping[type[effects.Effect], Callable[[Any], Any]] = {
             effects.Report: lambda effect: self._books.tell(effect.module, effect.event),
             effects.Publish: lambda effect: self._flights.publish(effect.flight, effect.outcome),
@@ -195,17 +196,17 @@ class Performer:
             return await current().open(target, request, within=within, thinking=effect.thinking)
         return await current().send(target, request, within=within)
 
-    def _reserve(self, effect: effects.Reserve) -> Hold | Short | None:
+    def _reserve(self, effect: effects.Reserve, *, at_once: bool = False) -> Hold | Short | None:
         def most(closely: bool) -> Decimal | None:
             if closely not in effect.highest:
                 effect.highest[closely] = bounds.most(effect.target, effect.request, closely=closely)
             return effect.highest[closely]
 
-        return self.budgets.reserve(effect.module, effect.budgets, most)
+        return self.budgets.reserve(effect.module, effect.budgets, most, at_once=at_once)
 
     async def _areserve(self, effect: effects.Reserve) -> Hold | Short | None:
-        if not effect.budgets:  # in memory alone
-            return self._reserve(effect)
+        with contextlib.suppress(WouldWait):
+            return self._reserve(effect, at_once=True)
         reserving = asyncio.ensure_future(asyncio.to_thread(self._reserve, effect))
         try:
             return await asyncio.shield(reserving)

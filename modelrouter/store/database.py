@@ -19,9 +19,12 @@ import diskcache
 from diskcache.core import DBNAME, MODE_RAW, UNKNOWN
 
 from .ledger import TABLES
+from .store import WouldWait
 from .values import Refused
 
 FILE_NAME: str = DBNAME
+_PAGES = 1000
+"""Pages of the write-ahead log, after which SQLite moves them into the database; its own default."""
 _AGAIN = (0.0005, 0.0015)
 """Seconds, from and to, until it is tried again whether others still write."""
 _TRIES = 50
@@ -108,6 +111,7 @@ class Database(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
     def _con(self) -> sqlite3.Connection:
         if self._connection is None:
             self._connection = self._connect()
+            self._pages = _PAGES
             self._id = self._identity()
         return self._connection
 
@@ -157,15 +161,27 @@ class Database(diskcache.Cache):  # type: ignore[misc]  # diskcache has no types
         return int(count)
 
     @contextlib.contextmanager
-    def transaction(self) -> Iterator[Callable[..., sqlite3.Cursor]]:
-        """What runs SQL, all of it or nothing; nobody else writes meanwhile."""
-        self._sql("BEGIN IMMEDIATE")
+    def transaction(self, *, at_once: bool = False) -> Iterator[Callable[..., sqlite3.Cursor]]:
+        """What runs SQL, all of it or nothing; nobody else writes meanwhile. At once: `WouldWait` where somebody else
+        writes at the moment; and what SQLite does now and then, which waits for the disk, is left to the next one."""
+        self._checkpoint_after(0 if at_once else _PAGES)
+        try:
+            (self._con.execute if at_once else self._sql)("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError as error:
+            if at_once and _is_busy(error):
+                raise WouldWait from None
+            raise
         try:
             yield self._sql
             self._sql("COMMIT")
         except BaseException:
             self.recover()
             raise
+
+    def _checkpoint_after(self, pages: int) -> None:
+        if self._connection is None or pages != self._pages:
+            self._sql(f"PRAGMA wal_autocheckpoint = {pages}")
+            self._pages = pages
 
     def _sql(self, statement: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
         return self._run(self._con, statement, values)

@@ -10,7 +10,7 @@ import shutil
 import sqlite3
 import time
 import weakref
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -19,7 +19,7 @@ from modelrouter.process.files import absolute
 from modelrouter.process.forks import at_fork, held_lock
 
 from . import ledger
-from .store import Balance, Stats, Store
+from .store import Balance, Stats, Store, WouldWait
 from .values import Damaged, Refused, from_text, to_text
 
 if TYPE_CHECKING:
@@ -57,6 +57,17 @@ _DAMAGED = (Damaged, sqlite3.OperationalError, UnicodeDecodeError)
 # that it does not have.
 _lock = held_lock()
 _stores: weakref.WeakSet[DiskStore] = weakref.WeakSet()
+
+
+@contextlib.contextmanager
+def _locked_at_once() -> Iterator[None]:
+    """`_lock`, for who cannot wait for it."""
+    if not _lock.acquire(blocking=False):
+        raise WouldWait
+    try:
+        yield
+    finally:
+        _lock.release()
 
 
 def _disconnect_all() -> None:
@@ -122,9 +133,13 @@ class DiskStore(Store):
     def counts(self, books: Collection[str]) -> Mapping[str, Mapping[str, int]]:
         return self._use(lambda database: ledger.counts(database, books))
 
-    def reserve(self, reservation: str, amount: int, limits: Mapping[str, int], *, ttl: float) -> Mapping[str, Balance]:
+    def reserve(
+        self, reservation: str, amount: int, limits: Mapping[str, int], *, ttl: float, at_once: bool = False
+    ) -> Mapping[str, Balance]:
         return self._use(
-            lambda database: ledger.reserve(database, reservation, amount, limits, ttl), writing=amount != 0
+            lambda database: ledger.reserve(database, reservation, amount, limits, ttl, at_once=at_once),
+            writing=amount != 0,
+            at_once=at_once,
         )
 
     def renew(self, reservations: Collection[str], *, ttl: float) -> None:
@@ -149,8 +164,8 @@ class DiskStore(Store):
         self.disconnect()
         self._database = None
 
-    def _use(self, operation: Callable[[Database], T], *, writing: bool = False) -> T:
-        with _lock:
+    def _use(self, operation: Callable[[Database], T], *, writing: bool = False, at_once: bool = False) -> T:
+        with _locked_at_once() if at_once else _lock:
             if writing in self._rests:
                 until, reason, message = self._rests[writing]
                 if time.monotonic() < until:
@@ -159,13 +174,20 @@ class DiskStore(Store):
             try:
                 if writing and self._database is not None and self._database.is_lost():
                     self._forget()
-                return operation(self._open() if self._database is None else self._database)
+                return operation(self._opened(at_once=at_once))
+            except WouldWait:
+                raise
             except Exception as error:  # noqa: BLE001 - whatever it is, it must not fail a call
                 failed = self._failed(error, writing)
             except BaseException:
                 self.close()  # Ctrl-C, between any two steps of diskcache's
                 raise
         raise failed  # out here, so that it does not refer to an exception that may quote a value
+
+    def _opened(self, *, at_once: bool) -> Database:
+        if self._database is None and at_once:
+            raise WouldWait
+        return self._open() if self._database is None else self._database
 
     def _open(self) -> Database:
         from .database import FILE_NAME, Database

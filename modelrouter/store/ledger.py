@@ -42,8 +42,8 @@ def count(
             sql(keep, (book, now + ttl))
             for name, change in names.items():
                 sql(add, (book, name, change))
-        for name in release:
-            sql("DELETE FROM Reservation WHERE name = ?", (name,))
+        if release:
+            sql("DELETE FROM Reservation WHERE name IN (SELECT value FROM json_each(?))", (json.dumps(list(release)),))
         if tidy:
             sql("DELETE FROM Told WHERE until < ?", (now,))
             sql("DELETE FROM Reservation WHERE until < ?", (now,))
@@ -57,17 +57,18 @@ def counts(database: Database, books: Collection[str]) -> Mapping[str, Mapping[s
     return {book: dict(database.select(select, (book,))) for book in books}
 
 
-def reserve(database: Database, name: str, amount: int, limits: Mapping[str, int], ttl: float) -> Mapping[str, Balance]:
+def reserve(
+    database: Database, name: str, amount: int, limits: Mapping[str, int], ttl: float, *, at_once: bool
+) -> Mapping[str, Balance]:
     """As `Ledger.reserve`."""
     balances = _balances(database, limits)
     if not amount or not granted(amount, limits, balances):  # for which nobody has to wait for a lock
         return balances
-    with database.transaction() as sql:
+    with database.transaction(at_once=at_once) as sql:
         balances = _balances(database, limits)  # nobody else writes meanwhile
         if granted(amount, limits, balances):
-            until = time.time() + ttl
-            for book in limits:
-                sql("INSERT OR REPLACE INTO Reservation VALUES (?, ?, ?, ?)", (name, book, amount, until))
+            put = "INSERT OR REPLACE INTO Reservation SELECT ?, value, ?, ? FROM json_each(?)"
+            sql(put, (name, amount, time.time() + ttl, json.dumps(list(limits))))
     return balances
 
 

@@ -40,7 +40,15 @@ class MemoryLedger(Ledger):
         with self._lock:
             return {book: dict(self._books.get(book, ())) for book in books}
 
-    def reserve(self, reservation: str, amount: int, limits: Mapping[str, int], *, ttl: float) -> Mapping[str, Balance]:
+    def reserve(
+        self,
+        reservation: str,
+        amount: int,
+        limits: Mapping[str, int],
+        *,
+        ttl: float,
+        at_once: bool = False,  # noqa: ARG002
+    ) -> Mapping[str, Balance]:
         now = time.monotonic()
         with self._lock:
             for ended in [name for name, (*_, until) in self._reserved.items() if until <= now]:

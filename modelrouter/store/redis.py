@@ -21,7 +21,7 @@ from modelrouter.errors import StoreError
 from modelrouter.process.forks import process_lock
 
 from . import scripts
-from .store import ONCE, SPENT, Balance, Stats, Store
+from .store import ONCE, SPENT, Balance, Stats, Store, WouldWait
 from .values import Damaged, Refused, from_text, to_text
 
 if TYPE_CHECKING:
@@ -119,7 +119,11 @@ class RedisStore(Store):
 
         return self._use(read, patient=True)
 
-    def reserve(self, reservation: str, amount: int, limits: Mapping[str, int], *, ttl: float) -> Mapping[str, Balance]:
+    def reserve(
+        self, reservation: str, amount: int, limits: Mapping[str, int], *, ttl: float, at_once: bool = False
+    ) -> Mapping[str, Balance]:
+        if at_once:
+            raise WouldWait
         keys = (*_RESERVATIONS, *map(_book, limits))
         asked = (reservation, amount, _milliseconds(ttl), SPENT, *chain.from_iterable(limits.items()))
 

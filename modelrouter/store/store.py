@@ -31,6 +31,10 @@ class Balance:
     reserved: int = 0
 
 
+class WouldWait(Exception):
+    """What was to be done at once takes longer: have a thread do it."""
+
+
 class Ledger(Protocol):
     """Books of counters, which are whole numbers. Safe over threads; all methods raise nothing but `StoreError`."""
 
@@ -51,11 +55,14 @@ class Ledger(Protocol):
     def counts(self, books: Collection[str]) -> Mapping[str, Mapping[str, int]]:
         """The counters of these books, by book and name; a book that is not there has none."""
 
-    def reserve(self, reservation: str, amount: int, limits: Mapping[str, int], *, ttl: float) -> Mapping[str, Balance]:
+    def reserve(
+        self, reservation: str, amount: int, limits: Mapping[str, int], *, ttl: float, at_once: bool = False
+    ) -> Mapping[str, Balance]:
         """Reserve an amount in each of these books, or in none of them when what is spent, what is reserved and the
         amount exceed one's limit. It ends by itself after `ttl` seconds.
 
-        Returns how the books stood before (`granted`). An amount of 0 reserves nothing.
+        Returns how the books stood before (`granted`). An amount of 0 reserves nothing. At once, for an event loop:
+        `WouldWait` where a lock, a disk or a network would have to be waited for, and nothing is done.
         """
 
     def renew(self, reservations: Collection[str], *, ttl: float) -> None:

@@ -69,7 +69,7 @@ class Clock:
 def budgets_of(ledger: Any, clock: Callable[[], float], told: list[Event] | None = None) -> tuple[Budgets, Posting]:
     posting = Posting(lambda changes, **how: ledger.count(changes, **how) is None)
     tell = (lambda _, event: told.append(event)) if told is not None else (lambda *_: None)
-    return Budgets(lambda: ledger, posting.post, tell=tell, clock=clock), posting
+    return Budgets(lambda: ledger, posting.post, flush=posting.flush, tell=tell, clock=clock), posting
 
 
 def test_exactly_at_the_windows_turn_the_budget_begins_anew() -> None:
@@ -129,7 +129,7 @@ def test_what_is_settled_is_never_free_for_others_in_between() -> None:
         ledger.count({book: changes}, release=[release] if release is not None else ())
         seen.extend(balance.spent + balance.reserved for balance, _ in budgets.standing(both).values())
 
-    budgets = Budgets(lambda: ledger, post, tell=lambda *_: None, clock=clock)
+    budgets = Budgets(lambda: ledger, post, flush=lambda: None, tell=lambda *_: None, clock=clock)
     held = budgets.reserve("m", both, lambda _: Decimal("0.5"))
     assert isinstance(held, Hold)
     budgets.settle(held, None)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import sqlite3
 import threading
 from collections.abc import Callable
 
 import pytest
 
 from modelrouter.store import Balance, Ledger, MemoryLedger, StoreError
-from modelrouter.store.store import SPENT, granted
+from modelrouter.store.store import SPENT, WouldWait, granted
 
 DAY = 86_400.0
 
@@ -98,6 +100,25 @@ def test_threads_never_reserve_more_than_there_is(ledger: Ledger) -> None:
         thread.join()
     assert sum(got) == 20
     assert ledger.reserve("", 0, limits, ttl=60) == {"module": Balance(0, 20)}
+
+
+def test_at_once_is_at_once_or_not_at_all(kind: str, ledger: Ledger, request: pytest.FixtureRequest) -> None:
+    def reserve(name: str) -> None:
+        ledger.reserve(name, 1, {"b": 10}, ttl=60, at_once=True)
+
+    if kind != "memory":
+        with pytest.raises(WouldWait):
+            reserve("to be opened")
+        ledger.counts(["b"])
+    if kind == "disk":
+        (file,) = request.getfixturevalue("tmp_path").rglob("cache.db")
+        with contextlib.closing(sqlite3.connect(file, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(WouldWait):
+                reserve("to be waited for")
+    with pytest.raises(WouldWait) if kind == "redis" else contextlib.nullcontext():
+        reserve("at once")
+    assert ledger.reserve("", 0, {"b": 10}, ttl=60)["b"].reserved == (kind != "redis")
 
 
 @stored
