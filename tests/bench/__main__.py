@@ -2,8 +2,8 @@
 matter.
 
 A row whose ratio is above its limit is marked, and the run then ends with exit code 1. ``ARGS="calls"`` runs one part
-alone: imports, resolving, metering, calls, streams, fallbacks, programs, caching or
-spending.
+alone: imports, resolving, metering, calls, streams, fallbacks, programs, caching,
+spending or outages.
 """
 
 from __future__ import annotations
@@ -80,6 +80,12 @@ def spending() -> list[Row]:
     return spending.rows()
 
 
+def outages() -> list[Row]:
+    from tests.bench import outages
+
+    return outages.rows()
+
+
 def main() -> int:
     for name in [name for name in os.environ if "LLM_" in name or name.endswith("_API_KEY")]:
         del os.environ[name]
@@ -92,6 +98,7 @@ def main() -> int:
         "metering": metering,
         "caching": caching,
         "spending": spending,
+        "outages": outages,
     }
     served: dict[str, Callable[[contenders.Bench], list[Row]]] = {
         "calls": contenders.calls,

@@ -99,7 +99,7 @@ def local_server() -> Iterator[str]:
 
 
 def seconds(time: float) -> str:
-    return f"{time * 1e3:.3g} ms" if time >= 1e-3 else f"{time * 1e6:.3g} us"
+    return f"{time * 1e3:.3g} ms" if abs(time) >= 1e-3 else f"{time * 1e6:.3g} us"
 
 
 def show(rows: Sequence[Row]) -> None:

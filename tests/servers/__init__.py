@@ -9,7 +9,7 @@ from __future__ import annotations
 from .answers import Answer, Break, Drip, Drop, Fault, Garbage, Gate, Hang, Known, Reply, ToolUse
 from .ledger import Outcome, Request
 from .llmocked import Llmock
-from .ports import never_accepts, refused_port
+from .ports import babbler, never_accepts, refused_port
 from .redis import RedisServer
 from .scripted import ScriptedServer
 
@@ -30,6 +30,7 @@ __all__ = [
     "Request",
     "ScriptedServer",
     "ToolUse",
+    "babbler",
     "never_accepts",
     "refused_port",
 ]

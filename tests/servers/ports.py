@@ -1,14 +1,15 @@
-"""Addresses where nobody answers."""
+"""Addresses where nobody answers, or where what answers makes no sense."""
 
 from __future__ import annotations
 
 import errno
 import socket
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 
-__all__ = ["never_accepts", "refused_port"]
+__all__ = ["babbler", "never_accepts", "refused_port"]
 
 
 @contextmanager
@@ -47,3 +48,27 @@ def _connects(filler: socket.socket, port: int, patience: float = 0.05) -> bool:
         if time.monotonic() > until:
             return False
         time.sleep(0.01)
+
+
+@contextmanager
+def babbler(says: bytes | None, port: int = 0) -> Iterator[int]:
+    """Answers whatever is asked with this; with None, for ever. Gives its port."""
+
+    def serve(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            while connection.recv(65536):
+                connection.sendall(says or b"")
+                while says is None:
+                    connection.sendall(b"\0" * 65536)
+
+    def accept() -> None:
+        with suppress(OSError):
+            while True:
+                threading.Thread(target=serve, args=(listening.accept()[0],), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", port)) as listening:
+        accepting = threading.Thread(target=accept, daemon=True)
+        accepting.start()
+        yield listening.getsockname()[1]
+        listening.shutdown(socket.SHUT_RDWR)
+        accepting.join()

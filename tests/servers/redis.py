@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,7 +15,17 @@ from typing import Any, Self
 from redis import Connection
 from redis.exceptions import RedisError
 
+from .ports import babbler
+
 __all__ = ["RedisServer"]
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
+
 
 _PREFIX = "modelrouter:{1}:"
 _AGE = """
@@ -39,12 +50,12 @@ end
 class RedisServer:
     """`program` is started, on a free port and a socket file in `directory`, when the ``with`` block is entered."""
 
-    def __init__(self, program: str, directory: Path) -> None:
+    def __init__(self, program: str, directory: Path, *, cluster: bool = False) -> None:
+        """`cluster`: the only node of one."""
         self._program = program
+        self._cluster = cluster
         self._directory = directory
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = _free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.file = directory / "redis.sock"
         self._process: subprocess.Popen[bytes] | None = None
@@ -53,6 +64,8 @@ class RedisServer:
         """Also again: it is empty then."""
         place = ["--port", self.port, "--bind", "127.0.0.1", "--unixsocket", self.file, "--dir", self._directory]
         command = [self._program, *map(str, place), "--save", "", "--appendonly", "no"]
+        if self._cluster:
+            command += ["--cluster-enabled", "yes", "--cluster-port", str(_free_port())]
         log = self._directory / "redis.log"
         with log.open("ab") as output:
             self._process = subprocess.Popen(command, stdout=output, stderr=output)
@@ -60,10 +73,15 @@ class RedisServer:
         while True:
             with contextlib.suppress(RedisError):
                 if self.ask("PING") == b"PONG":
-                    return
+                    break
             assert self._process.poll() is None, log.read_text()
             assert time.monotonic() < until, "it does not start"
             time.sleep(0.01)
+        if self._cluster:
+            self.ask("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+            while b"cluster_state:ok" not in self.ask("CLUSTER", "INFO"):
+                assert time.monotonic() < until, "it has no state"
+                time.sleep(0.01)
 
     def stop(self) -> None:
         """As when its machine is lost: at once, and nothing is kept."""
@@ -80,6 +98,22 @@ class RedisServer:
     def go_on(self) -> None:
         assert self._process is not None
         self._process.send_signal(signal.SIGCONT)
+
+    @contextlib.contextmanager
+    def trouble(self, kind: str) -> Iterator[None]:
+        """For the block it is ``stopped``, ``hung``, ``restarted`` and empty, or answers ``nonsense``."""
+        if kind == "hung":
+            self.hang()
+            yield
+            self.go_on()
+            return
+        self.stop()
+        if kind != "restarted":
+            with babbler(b"HTTP/1.1 400\r\n", self.port) if kind == "nonsense" else contextlib.nullcontext():
+                yield
+        self.start()
+        if kind == "restarted":
+            yield
 
     def reset(self) -> None:
         """Empty, and as it was started."""

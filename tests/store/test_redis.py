@@ -8,7 +8,6 @@ import contextlib
 import json
 import os
 import pickle
-import socket
 import sqlite3
 import sys
 import threading
@@ -23,7 +22,7 @@ import pytest
 from conftest import CANARY, WriteCatalog
 from faults import run
 from prometheus_client import CollectorRegistry
-from servers import RedisServer, Reply, ScriptedServer, never_accepts
+from servers import RedisServer, Reply, ScriptedServer, babbler, never_accepts
 
 import modelrouter.store.redis
 from modelrouter import InvalidEnvironment, Router, environment
@@ -32,6 +31,7 @@ from modelrouter.metering import spend
 from modelrouter.redaction import one_line
 from modelrouter.store import Balance, DiskStore, RedisStore, StoreError, connections
 from modelrouter.store.default import default_store
+from modelrouter.store.store import SPENT
 
 PASSWORD = "pass-canary/0123?456"
 SENT = "pass-canary%2F0123%3F456"
@@ -308,6 +308,20 @@ def test_an_interrupted_operation_leaves_no_reply_for_the_next(store: RedisStore
     assert store.get("two") == 2
 
 
+def test_on_a_cluster_all_of_it_is_on_one_node(needs_program: Callable[[str], str], tmp_path: Path) -> None:
+    node = RedisServer(needs_program("redis-server"), tmp_path, cluster=True)
+    with node, contextlib.closing(RedisStore(node.url)) as store:
+        store.set("key", "value", ttl=60, tag="m")
+        store.count({"a": {SPENT: 5}, "b": {"x": 1}}, once="1", ttl=60)
+        assert store.reserve("one", 3, {"a": 10, "b": 9}, ttl=60) == {"a": Balance(5), "b": Balance()}
+        store.renew(["one"], ttl=60)
+        store.count({"a": {SPENT: 1}}, once="2", ttl=60, release=["one"])
+        assert store.counts(["a", "b"]) == {"a": {SPENT: 6}, "b": {"x": 1}}
+        assert (store.get("key"), store.stats(tag="m").entries, store.clear(tag="m")) == ("value", 1, 1)
+        node.ask("CLUSTER", "DELSLOTS", node.ask("CLUSTER", "KEYSLOT", modelrouter.store.redis.PREFIX))
+        assert reason(lambda: store.get("key")) == "cluster_down"
+
+
 # -- what can happen to it
 
 
@@ -354,30 +368,6 @@ NONSENSE = {
     "no end": None,
     "the login": b"-ERR unknown command, with args beginning with: `%s`\r\n" % PASSWORD.encode(),
 }
-
-
-@contextlib.contextmanager
-def babbler(says: bytes | None, port: int = 0) -> Iterator[int]:
-    """Answers whatever is asked with this; with None, for ever. Gives its port."""
-
-    def serve(connection: socket.socket) -> None:
-        with connection, contextlib.suppress(OSError):
-            while connection.recv(65536):
-                connection.sendall(says or b"")
-                while says is None:
-                    connection.sendall(b"\0" * 65536)
-
-    def accept() -> None:
-        with contextlib.suppress(OSError):
-            while True:
-                threading.Thread(target=serve, args=(listening.accept()[0],), daemon=True).start()
-
-    with socket.create_server(("127.0.0.1", port)) as listening:
-        accepting = threading.Thread(target=accept, daemon=True)
-        accepting.start()
-        yield listening.getsockname()[1]
-        listening.shutdown(socket.SHUT_RDWR)
-        accepting.join()
 
 
 @pytest.mark.heavy
@@ -442,22 +432,6 @@ def test_a_server_that_was_restarted_meanwhile_is_asked_anew(redis_server: Redis
     redis_server.start()
     assert store.get("key") is None
     assert store.reserve("one", 1, {"b": 1}, ttl=60) == {"b": Balance()}
-
-
-@contextlib.contextmanager
-def trouble(kind: str, redis_server: RedisServer) -> Iterator[None]:
-    if kind == "hung":
-        redis_server.hang()
-        yield
-        redis_server.go_on()
-        return
-    redis_server.stop()
-    if kind != "restarted":
-        with babbler(b"HTTP/1.1 400\r\n", redis_server.port) if kind == "nonsense" else contextlib.nullcontext():
-            yield
-    redis_server.start()
-    if kind == "restarted":
-        yield
 
 
 def wait_for(condition: Callable[[], object]) -> None:
@@ -526,7 +500,7 @@ def test_no_call_fails_whatever_happens_to_it_in_the_middle_of_a_load(
         with load(router, how) as answers:
             wait_for(lambda: len(answers) > 50)
             began = time.monotonic()
-            with trouble(kind, redis_server):
+            with redis_server.trouble(kind):
                 before = len(answers)
                 wait_for(lambda: len(answers) > before + 50)
             rests = time.monotonic() - began
