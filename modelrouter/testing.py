@@ -298,7 +298,9 @@ class ScriptedProvider:
 
 
 class _Stream:
-    """An answer that is being streamed: as the one of LiteLLM's."""
+    """An answer that is being streamed: as the one of LiteLLM's. Nothing of it comes in one go."""
+
+    at_once = staticmethod(lambda: None)
 
     def __init__(self, target: Target, request: Request, answer: Answer) -> None:
         self._target = target
@@ -314,8 +316,7 @@ class _Stream:
         if broken is None and self._taken == self._answer.cut_after:
             broken = self._answer.cut.failure(self._target)
         if broken is not None:
-            usage = self.used() if self._taken else None
-            return replace(broken, usage=usage, estimated=usage is not None)
+            return replace(broken, usage=self.used(), estimated=True) if self._taken else broken
         if self._taken == len(self._pieces):
             return self.whole()
         self._taken += 1
@@ -331,9 +332,8 @@ class _Stream:
 
     def whole(self) -> Reply:
         """All of it."""
-        calls = tuple(self._answer.tool_calls)
-        finish_reason = self._answer.finish_reason or ("tool_calls" if calls else "stop")
-        return Reply("".join(self._pieces), self._usage, finish_reason, calls)
+        text, calls = "".join(self._pieces), tuple(self._answer.tool_calls)
+        return Reply(text, self._usage, self._answer.finish_reason or ("tool_calls" if calls else "stop"), calls)
 
 
 async def _pass(seconds: float, within: float) -> Failure | None:

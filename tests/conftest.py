@@ -30,7 +30,7 @@ from servers import Llmock, RedisServer, ScriptedServer, never_accepts, refused_
 
 from modelrouter import Router, environment
 from modelrouter.backend.current import LITELLM
-from modelrouter.backend.insides import way
+from modelrouter.backend.insides import way, wire
 from modelrouter.catalog import live
 from modelrouter.metering import posting
 from modelrouter.planning import attempt
@@ -88,6 +88,20 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if not _HEAVY.isdisjoint(getattr(item, "fixturenames", ())) or item.get_closest_marker("slow"):
             item.add_marker("heavy")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """What asks models is tried both ways: as the first request of a shape goes, and as those after it."""
+    if Path(metafunc.module.__file__ or "").parent.name == "backend" and "server" in metafunc.fixturenames:
+        metafunc.fixturenames.append("asked_after")
+        metafunc.parametrize("asked_after", [10**9, 0], ids=["front", "straight"], indirect=True)
+
+
+@pytest.fixture
+def asked_after(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So many requests of a shape go through LiteLLM's front before they go without it."""
+    wire.forget()
+    monkeypatch.setattr(wire, "AFTER", request.param)
 
 
 def _stay_light(event: str, arguments: tuple[Any, ...]) -> None:

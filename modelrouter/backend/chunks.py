@@ -18,6 +18,9 @@ class Chunks(Protocol):
     async def next(self) -> Any:
         """The next one. Raises StopAsyncIteration after the last, and else LiteLLM's exceptions."""
 
+    def at_once(self) -> Any | None:
+        """The next one, if it has come already."""
+
     def finish(self) -> str | None:
         """Why the answer ended, in OpenAI's words as far as it has them; empty: nobody said; None: it has not."""
 
@@ -56,6 +59,9 @@ class Wrapped:
                 raise StopAsyncIteration from None
             raise
         return chunk
+
+    def at_once(self) -> None:
+        return None
 
     def finish(self) -> str | None:
         return self._said_itself.ended(self._finish())

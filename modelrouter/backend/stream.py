@@ -54,6 +54,12 @@ class Stream:
         self._calls = ToolCalls()
         self._began = False
 
+    def at_once(self) -> Piece | None:
+        """The next piece, if it has come already."""
+        while not self._ready and (chunk := self._chunks.at_once()) is not None:
+            self._take(chunk)
+        return Piece(self._ready.popleft(), self) if self._ready else None
+
     @overload
     async def next(self, within: float, *, first: Literal[True]) -> Piece | Reply | Failure: ...
 

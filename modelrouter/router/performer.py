@@ -125,6 +125,8 @@ class Performer:
         match effect:
             case effects.Send() | effects.OpenStream():
                 return self._bounded(self._send(effect), effect.within)
+            case effects.Next() if (piece := effect.stream.at_once()) is not None:
+                return piece
             case effects.Next():
                 # What is no text may come for so long, and then nothing.
                 return self._bounded(effect.stream.next(effect.within), 2 * effect.within)
@@ -156,7 +158,7 @@ class Performer:
             case effects.Send() | effects.OpenStream():
                 return await self._send(effect)
             case effects.Next():
-                return await effect.stream.next(effect.within)
+                return effect.stream.at_once() or await effect.stream.next(effect.within)
             case effects.Close():
                 await effect.stream.close()
                 return effect.stream.used()

@@ -53,9 +53,7 @@ class _Direct:
                 raise StopAsyncIteration from None
             raise translated(error, self._litellm_model, {}) from error
         self._kept.append(chunk)
-        for choice in (chunk.choices or ())[:1]:
-            if isinstance(choice.finish_reason, str) and choice.finish_reason not in ("", "null"):
-                self._finish = choice.finish_reason
+        self._finish = finish_in(chunk) or self._finish
         return chunk
 
     def finish(self) -> str | None:
@@ -65,9 +63,25 @@ class _Direct:
         return self._kept
 
     def whole(self) -> Any:
-        import litellm
+        return whole(self._kept)
 
-        return litellm.stream_chunk_builder(list(map(_typed, self._kept)))
+    def at_once(self) -> None:
+        return None
+
+
+def finish_in(chunk: Any) -> str | None:
+    """Why the answer has ended, if a chunk says so."""
+    for choice in (chunk.choices or ())[:1]:
+        if isinstance(choice.finish_reason, str) and choice.finish_reason not in ("", "null"):
+            return str(choice.finish_reason)
+    return None
+
+
+def whole(chunks: Iterable[Any]) -> Any:
+    """LiteLLM's ``ModelResponse``."""
+    import litellm
+
+    return litellm.stream_chunk_builder(list(map(_typed, chunks)))
 
 
 def _typed(chunk: Any) -> Any:

@@ -6,6 +6,7 @@ They are ours because LiteLLM never closes those that it makes for a loop: here 
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
@@ -59,12 +60,15 @@ async def _note(_: Any) -> None:
 class _Clients:
     """LiteLLM's handler, and OpenAI's clients on top of its pool."""
 
-    def __init__(self) -> None:
+    def __init__(self, transport: Any = None) -> None:
+        import httpx
         from litellm.llms.custom_httpx.http_handler import AsyncHTTPHandler
 
         from . import lines
 
         self.handler: Any = AsyncHTTPHandler(event_hooks={"request": [_note], "response": [lines.mend]})
+        if transport is not None:
+            self.handler.client = httpx.AsyncClient(transport=transport)
         self._openai: dict[tuple[str | None, str], Any] = {}
 
     def openai(self, api_base: str | None, api_key: str) -> Any:
@@ -88,9 +92,51 @@ class _Clients:
 _clients = event_loops.PerLoop(_Clients, _Clients.close)
 
 
-async def client(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """The argument ``client`` of LiteLLM's completion, for the providers that take one; else nothing."""
-    clients = await _clients.get()  # with which the loop's other clients are closed, too
+@functools.cache
+def _in_place(transport: Any) -> _Clients:
+    return _Clients(transport)
+
+
+async def post(url: Any, headers: Any, content: bytes, *, timeout: float, stream: bool) -> Any:
+    """httpx's response to this, of a stream without its content; url and headers are httpx's, too.
+
+    The request goes to the pool of connections below httpx's client, which takes as long to prepare a request as it is
+    under way. A redirect is for the client to follow, or not.
+    """
+    import httpx
+
+    from . import lines
+
+    client = (await _clients.get()).handler.client
+    with contextlib.suppress(LookupError):
+        watched = _watch.get()
+        watched.ours = watched.sent = True
+    limits = {"timeout": dict.fromkeys(("connect", "read", "write", "pool"), timeout)}
+    request = httpx.Request("POST", url, headers=headers, content=content, extensions=limits)
+    try:
+        response = await client._transport_for_url(url).handle_async_request(request)
+    except httpx.RequestError as error:
+        error.request = request  # LiteLLM looks at it
+        raise
+    try:
+        if response.has_redirect_location:
+            following = client._build_redirect_request(request, response)
+            await response.aclose()
+            return await client.send(following, stream=stream)
+        response.request = request
+        await lines.mend(response)
+        if not stream or not response.is_success:
+            await response.aread()
+    except BaseException:
+        await response.aclose()
+        raise
+    return response
+
+
+async def client(arguments: Mapping[str, Any], *, transport: Any = None) -> dict[str, Any]:
+    """The argument ``client`` of LiteLLM's completion, for the providers that take one; else nothing. `transport` is
+    httpx's, in place of the network."""
+    clients = await _clients.get() if transport is None else _in_place(transport)
     takes = of_string(arguments["model"]).client
     if takes is None or (takes == "openai" and "api_key" not in arguments):
         return {}

@@ -38,14 +38,18 @@ def _listen(source: Any, said: Said) -> None:
     lines: Any = getattr(source, "streaming_response", None)
     chunks: Any = getattr(source, "_iterator", None)  # of OpenAI's client
     if hasattr(lines, "aclose"):  # else LiteLLM has something in place of lines
-        claudes, ollamas = (isinstance(source, kind) for kind in kinds())
-        data = _line if ollamas else _events_data
-        check = _check_event if claudes else _check_line if ollamas else _check_nothing
-        source.streaming_response = _heard(lines, said, data, check)
-        if ollamas:
-            source.__class__ = _unread()
+        source.streaming_response = _heard(lines, hearing(source, said))
     elif hasattr(chunks, "aclose"):
         source._iterator = _heard_chunks(chunks, said)
+
+
+def hearing(source: Any, said: Said) -> Hearing:
+    """What hears the lines before LiteLLM's `source` reads them."""
+    claudes, ollamas = (isinstance(source, kind) for kind in kinds())
+    if ollamas:
+        source.__class__ = _unread()
+    check = _check_event if claudes else _check_line if ollamas else _check_chunk
+    return Hearing(said, _line if ollamas else _events_data, check)
 
 
 @functools.cache
@@ -73,28 +77,36 @@ def _unread() -> type[Any]:
     return Unread
 
 
-async def _heard(
-    lines: AsyncGenerator[Any, None],
-    said: Said,
-    data_of: Callable[[str], str],
-    check: Callable[[Mapping[str, Any]], None],
-) -> AsyncIterator[Any]:
-    """The lines, up to one that is not JSON. Where that is the last one, the stream was cut off in it."""
-    strange: ValueError | None = None
+class Hearing:
+    """Hears the lines, up to one that is not JSON. Where that is the last one, the stream was cut off in it."""
+
+    def __init__(self, said: Said, data_of: Callable[[str], str], check: Callable[[Mapping[str, Any]], None]) -> None:
+        self._said = said
+        self._data_of = data_of
+        self._check = check
+        self._strange: ValueError | None = None
+
+    def hear(self, line: str) -> str | None:
+        """The line as LiteLLM is to read it; None: not at all."""
+        if self._strange is not None and line.strip():
+            raise self._strange
+        if not (data := self._data_of(line)):
+            return line
+        try:
+            body = json.loads(data)
+        except ValueError:
+            self._strange = ValueError(f"a line of the stream is not JSON: {data[:80]}")
+            return None
+        self._check(body if isinstance(body, dict) else {})
+        changed = isinstance(body, dict) and self._said.take(body) | _without_odd(body)
+        return line.replace(data, json.dumps(body)) if changed else line
+
+
+async def _heard(lines: AsyncGenerator[Any, None], hearing: Hearing) -> AsyncIterator[Any]:
     async with contextlib.aclosing(lines):  # an exception would keep them open for as long as its traceback lives
         async for line in lines:
-            if strange is not None and line.strip():
-                raise strange
-            data = data_of(line) if isinstance(line, str) else ""
-            try:
-                body = json.loads(data) if data else None
-            except ValueError:
-                strange = ValueError(f"a line of the stream is not JSON: {data[:80]}")
-                continue
-            if data:
-                check(body if isinstance(body, dict) else {})
-            changed = isinstance(body, dict) and said.take(body)
-            yield line.replace(data, json.dumps(body)) if changed else line
+            if (heard := hearing.hear(line) if isinstance(line, str) else line) is not None:
+                yield heard
 
 
 async def _heard_chunks(chunks: AsyncGenerator[Any, None], said: Said) -> AsyncIterator[Any]:
@@ -110,6 +122,17 @@ async def _heard_chunks(chunks: AsyncGenerator[Any, None], said: Said) -> AsyncI
             yield chunk
 
 
+def _without_odd(chunk: dict[str, Any]) -> bool:
+    """Leave out of a chunk what LiteLLM's type of one does not take, and nobody misses; whether there was any."""
+    odd = [name for name, kind in _KINDS.items() if chunk.get(name) is not None and not isinstance(chunk[name], kind)]
+    for name in odd:
+        del chunk[name]
+    return bool(odd)
+
+
+_KINDS = {"created": int, "usage": dict}
+
+
 def _line(line: str) -> str:
     return line.strip()
 
@@ -119,8 +142,11 @@ def _events_data(line: str) -> str:
     return "" if data == "[DONE]" else data
 
 
-def _check_nothing(_: Mapping[str, Any]) -> None:
-    """What LiteLLM reads, or refuses."""
+def _check_chunk(chunk: Mapping[str, Any]) -> None:
+    if (error := chunk.get("error")) and not chunk.get("choices"):
+        from litellm.llms.openai.common_utils import OpenAIError
+
+        raise OpenAIError(status_code=taken_apart(chunk, "").status or 500, message=json.dumps({"error": error}))
 
 
 def _check_event(event: Mapping[str, Any]) -> None:

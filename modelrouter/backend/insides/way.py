@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import logging
 from collections.abc import Awaitable, Callable, Mapping
@@ -14,7 +15,7 @@ from modelrouter.backend.chunks import Chunks, Wrapped
 from modelrouter.backend.said import Said
 from modelrouter.catalog.known_providers import of_string
 
-from . import below, connections, listening, lookups, quiet, redirects
+from . import below, connections, listening, lookups, quiet, redirects, wire
 
 logger = logging.getLogger("modelrouter")
 
@@ -83,12 +84,19 @@ async def completion(arguments: Mapping[str, Any]) -> tuple[Callable[..., Awaita
             client = await connections.client(arguments)
             if extra or quiet.overheard():
                 return litellm.acompletion, extra | client
-            string = arguments["model"]
-            logging_object = quiet.logging_object(string, stream="stream" in arguments)
-            return quiet.bare(direct=_is_ready(arguments)), {**client, "litellm_logging_obj": logging_object}
+            front = quiet.bare(direct=_is_ready(arguments))
+            shape = await wire.shape(arguments, front) if client else None
+            logging_object = quiet.logging_object(arguments["model"], stream="stream" in arguments)
+            extra = {**client, "litellm_logging_obj": logging_object}
         except (AttributeError, ImportError, TypeError) as error:
             _give_up(error)
+        else:
+            return front if shape is None else functools.partial(_straight, shape), extra
     return litellm.acompletion, extra
+
+
+async def _straight(shape: wire.Shape, *, logger_fn: Said, timeout: float, **arguments: Any) -> Any:
+    return await wire.send(shape, arguments, said=logger_fn, timeout=timeout)
 
 
 def _is_ready(arguments: Mapping[str, Any]) -> bool:
@@ -100,6 +108,8 @@ def _is_ready(arguments: Mapping[str, Any]) -> bool:
 
 def chunks(wrapper: Any, litellm_model: str, said: Said, *, quick: bool) -> Chunks:
     """The chunks of a stream that LiteLLM has opened; quick as `is_quick` says."""
+    if isinstance(wrapper, wire.Opened):
+        return wrapper.chunks
     try:
         listening.listen(wrapper, said)  # also to a stream of the plain call, which stays as it is
         if _plain is None and quick and (found := below.read(wrapper, litellm_model, said)) is not None:

@@ -1,0 +1,110 @@
+"""The chunks of a stream that was opened without LiteLLM's front: what has come in one go is read without waiting."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncGenerator, Callable, Iterable
+from typing import Any
+
+from modelrouter.backend.chunks import is_cut
+from modelrouter.backend.said import Said
+
+from .below import finish_in, whole
+from .listening import hearing
+from .quiet import translated
+
+
+class _Dry(Exception):
+    """No line is left of what has arrived."""
+
+
+class _Lines:
+    """Lines for an iterator of LiteLLM's, which awaits each; none of them is waited for."""
+
+    def __init__(self) -> None:
+        self.left: deque[str] = deque()
+        self.over = False
+        self.failed: Exception | None = None
+        """After those that are left."""
+
+    def __aiter__(self) -> _Lines:
+        return self
+
+    async def __anext__(self) -> str:
+        if self.left:
+            return self.left.popleft()
+        if self.failed is not None:
+            raise self.failed
+        raise StopAsyncIteration if self.over else _Dry
+
+
+class Blocks:
+    """The chunks of a response, by LiteLLM's own iterator over its lines, which `read` makes."""
+
+    def __init__(self, response: Any, litellm_model: str, said: Said, read: Callable[[Any], Any]) -> None:
+        self._blocks: AsyncGenerator[bytes, None] = response.aiter_bytes()
+        self._litellm_model = litellm_model
+        self._said_itself = said
+        self._lines = _Lines()
+        iterator = read(self._lines)
+        self._hear = hearing(iterator, said).hear
+        self._iterator = aiter(iterator)
+        self._begun = b""
+        self._failed: Exception | None = None
+        self._ended = False
+        self._kept: list[Any] = []
+        self._finish: str | None = None
+
+    def at_once(self) -> Any | None:
+        while self._failed is None and not self._ended:
+            try:
+                anext(self._iterator).send(None)
+            except StopIteration as got:
+                if (chunk := got.value) is not None and not isinstance(chunk, dict):  # else a line that says nothing
+                    self._kept.append(chunk)
+                    self._finish = finish_in(chunk) or self._finish
+                    return chunk
+            except StopAsyncIteration:
+                self._ended = True
+            except _Dry:
+                return None
+            except Exception as error:  # noqa: BLE001 - it is for `next` to raise
+                self._failed = error
+        return None
+
+    async def next(self) -> Any:
+        while (chunk := self.at_once()) is None:
+            if self._failed is not None:
+                raise translated(self._failed, self._litellm_model, {}) from self._failed
+            if self._ended:
+                raise StopAsyncIteration
+            await self._more()
+        return chunk
+
+    async def _more(self) -> None:
+        try:
+            block = await anext(self._blocks)
+        except StopAsyncIteration:
+            block, self._lines.over = b"\n" if self._begun else b"", True
+        except Exception as error:  # noqa: BLE001 - httpx's; `next` raises it
+            if self._finish is not None and is_cut(error):
+                self._ended = True
+            else:
+                self._failed = error
+            return
+        *lines, self._begun = (self._begun + block).split(b"\n")
+        try:
+            for line in lines:
+                if (heard := self._hear(line.decode(errors="replace"))) is not None:
+                    self._lines.left.append(heard)
+        except Exception as error:  # noqa: BLE001 - `next` raises it, after what came before
+            self._lines.failed = error
+
+    def finish(self) -> str | None:
+        return self._said_itself.ended(self._finish)
+
+    def said(self) -> Iterable[Any]:
+        return self._kept
+
+    def whole(self) -> Any:
+        return whole(self._kept)
