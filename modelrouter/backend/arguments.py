@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import functools
 import uuid
 from base64 import b64encode
@@ -18,6 +17,7 @@ from modelrouter.redaction import without_password
 
 from . import schemas
 from .abilities import needs, passed, taken, takes
+from .copies import copied
 from .thinking import make_room
 
 OWN_CALLS = "modelrouter-"
@@ -33,16 +33,14 @@ def arguments_of(
         _register(target.litellm_model, provider.string)
     # Copies, because LiteLLM rewrites messages, tools and metadata in place for some providers; the next model, and the
     # caller, need them as they were.
-    arguments: dict[str, Any] = {
-        name: value if isinstance(value, type) else copy.deepcopy(value) for name, value in request.params.items()
-    }
+    arguments: dict[str, Any] = {name: copied(value) for name, value in request.params.items()}
     by_name = passed(target.litellm_model)
     for name in request.optional:
         if not takes(target, name, request.params[name]):
             del arguments[name]
     arguments |= {
         "model": target.litellm_model,
-        "messages": copy.deepcopy(list(request.messages)),
+        "messages": copied(list(request.messages)),
         # Ours ends the attempt; LiteLLM's is there for what it does on other threads.
         "timeout": within + 5,
         "max_retries": 0,

@@ -49,7 +49,8 @@ def _written_for_long(usage: Any, prompt: Any) -> int:
         (prompt, "cache_write_tokens_details"),
     )
     names = ("ephemeral_1h_input_tokens", "ephemeral_12h_input_tokens", "ttl_12h_tokens")
-    return max(_count(_of(_of(where, split), name)) for where, split in splits for name in names)
+    found = [kept for where, split in splits if (kept := _of(where, split))]
+    return max((_count(_of(kept, name)) for kept in found for name in names), default=0)
 
 
 def _of(where: Any, name: str) -> Any:

@@ -8,7 +8,7 @@ import functools
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
 from typing import Literal, TypeAlias
 
@@ -27,6 +27,7 @@ DAYS = int(KEEP // 86_400)
 By: TypeAlias = Literal["day", "module", "model", "provider"]
 """What lines can be added up by."""
 
+_COUNTS = tuple(field.name for field in fields(Usage))
 _RESULTS = {"hit": "hits", "coalesced": "coalesced", "miss": "misses", "error": "errors"}
 
 
@@ -145,7 +146,7 @@ def _name(*parts: str) -> str:
 def _of_attempt(attempt: Attempt) -> dict[str, int]:
     changes = {"requests": 1}
     if attempt.usage is not None:
-        changes |= {name: count for name, count in asdict(attempt.usage).items() if count}
+        changes |= {name: count for name in _COUNTS if (count := getattr(attempt.usage, name))}
     if attempt.cost_usd:
         changes |= exactly("usd", attempt.cost_usd)
     elif attempt.cost_usd is None and (attempt.outcome == "ok" or attempt.usage is not None):
@@ -168,7 +169,7 @@ def lines(ledger: Ledger, days: Iterable[datetime.date]) -> Iterator[Line]:
 def _spending(counts: dict[str, int]) -> Spending:
     plain = ("requests", "unknown", "fallbacks", *_RESULTS.values())
     return Spending(
-        usage=Usage(**{field.name: counts.get(field.name, 0) for field in fields(Usage)}),
+        usage=Usage(**{name: counts.get(name, 0) for name in _COUNTS}),
         cost_usd=amount_in(counts, "usd"),
         saved_usd=amount_in(counts, "saved"),
         **{name: counts.get(name, 0) for name in plain},

@@ -22,19 +22,17 @@ class _Lines:
     """Lines for an iterator of LiteLLM's, which awaits each; none of them is waited for."""
 
     def __init__(self) -> None:
-        self.left: deque[str] = deque()
+        self.left: deque[bytes] = deque()
         self.over = False
-        self.failed: Exception | None = None
-        """After those that are left."""
+        self.hear: Callable[[str], str | None] = str
 
     def __aiter__(self) -> _Lines:
         return self
 
     async def __anext__(self) -> str:
-        if self.left:
-            return self.left.popleft()
-        if self.failed is not None:
-            raise self.failed
+        while self.left:
+            if (heard := self.hear(self.left.popleft().decode(errors="replace"))) is not None:
+                return heard
         raise StopAsyncIteration if self.over else _Dry
 
 
@@ -47,7 +45,7 @@ class Blocks:
         self._said_itself = said
         self._lines = _Lines()
         iterator = read(self._lines)
-        self._hear = hearing(iterator, said).hear
+        self._lines.hear = hearing(iterator, said).hear
         self._iterator = aiter(iterator)
         self._begun = b""
         self._failed: Exception | None = None
@@ -93,12 +91,7 @@ class Blocks:
                 self._failed = error
             return
         *lines, self._begun = (self._begun + block).split(b"\n")
-        try:
-            for line in lines:
-                if (heard := self._hear(line.decode(errors="replace"))) is not None:
-                    self._lines.left.append(heard)
-        except Exception as error:  # noqa: BLE001 - `next` raises it, after what came before
-            self._lines.failed = error
+        self._lines.left.extend(lines)
 
     def finish(self) -> str | None:
         return self._said_itself.ended(self._finish)

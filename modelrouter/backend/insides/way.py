@@ -85,18 +85,15 @@ async def completion(arguments: Mapping[str, Any]) -> tuple[Callable[..., Awaita
             if extra or quiet.overheard():
                 return litellm.acompletion, extra | client
             front = quiet.bare(direct=_is_ready(arguments))
-            shape = await wire.shape(arguments, front) if client else None
+            if client and (shape := await wire.shape(arguments, front)) is not None:
+                return functools.partial(wire.send, shape), {}
             logging_object = quiet.logging_object(arguments["model"], stream="stream" in arguments)
             extra = {**client, "litellm_logging_obj": logging_object}
         except (AttributeError, ImportError, TypeError) as error:
             _give_up(error)
         else:
-            return front if shape is None else functools.partial(_straight, shape), extra
+            return front, extra
     return litellm.acompletion, extra
-
-
-async def _straight(shape: wire.Shape, *, logger_fn: Said, timeout: float, **arguments: Any) -> Any:
-    return await wire.send(shape, arguments, said=logger_fn, timeout=timeout)
 
 
 def _is_ready(arguments: Mapping[str, Any]) -> bool:

@@ -8,7 +8,6 @@ it asks of everyone who adds one. Where the two do not make the same of it, all 
 from __future__ import annotations
 
 import contextlib
-import copy
 import functools
 import hashlib
 import inspect
@@ -21,6 +20,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeAlias
 
+from modelrouter.backend.copies import copied
 from modelrouter.backend.said import Said
 from modelrouter.process.forks import process_lock
 
@@ -75,7 +75,7 @@ class Shape:
         """What is sent for these."""
         made = _transformed(self.config, self.model, messages, self.given)
         kept = {name: value for name, value in made.items() if name not in self.left_out}
-        return {**kept, **copy.deepcopy(self.added)}
+        return {**kept, **copied(self.added)}
 
 
 class _Recorded(Exception):
@@ -192,7 +192,7 @@ async def recorded(arguments: Mapping[str, Any], front: Front) -> Recorder:
         client = await connections.client(arguments, transport=_RECORDING)
         logging_object = quiet.logging_object(arguments["model"], stream="stream" in arguments)
         with contextlib.suppress(Exception):  # it ends in one, whatever the provider's client makes of it
-            await front(**copy.deepcopy(dict(arguments)), **client, litellm_logging_obj=logging_object)
+            await front(**copied(dict(arguments)), **client, litellm_logging_obj=logging_object)
     finally:
         _recorder.reset(token)
     return recorder
@@ -234,7 +234,7 @@ def _telling(transform: Callable[..., Any]) -> Callable[..., Any]:
             given = dict(signature.bind(*args, **kwargs).arguments)
             recorder.config = given.pop("self")
             recorder.given = {
-                name: copy.deepcopy(value) if name == "optional_params" else value for name, value in given.items()
+                name: copied(value) if name == "optional_params" else value for name, value in given.items()
             }
         return transform(*args, **kwargs)
 
@@ -244,8 +244,8 @@ def _telling(transform: Callable[..., Any]) -> Callable[..., Any]:
 def _transformed(config: Any, model: str, messages: Iterable[Any], given: Mapping[str, Any]) -> dict[str, Any]:
     made: dict[str, Any] = config.transform_request(
         model=model,
-        messages=copy.deepcopy(list(messages)),
-        optional_params=copy.deepcopy(given["optional_params"]),
+        messages=copied(list(messages)),
+        optional_params=copied(given["optional_params"]),
         litellm_params=dict(given["litellm_params"]),
         headers={},
     )
@@ -297,7 +297,7 @@ class Opened:
         await self._response.aclose()
 
 
-async def send(shape: Shape, arguments: Mapping[str, Any], *, said: Said, timeout: float) -> Any:
+async def send(shape: Shape, *, logger_fn: Said, timeout: float, **arguments: Any) -> Any:
     """LiteLLM's ``ModelResponse``, or an `Opened` stream. Raises LiteLLM's exceptions."""
     stream = "stream" in arguments
     try:
@@ -306,8 +306,8 @@ async def send(shape: Shape, arguments: Mapping[str, Any], *, said: Said, timeou
         response = await connections.post(shape.url, shape.headers, content, timeout=timeout, stream=stream)
         _check(shape.config, response)
         if stream:
-            return Opened(response, Blocks(response, arguments["model"], said, partial(_iterator, shape.config)))
-        return _read(shape, arguments, body, response, said)
+            return Opened(response, Blocks(response, arguments["model"], logger_fn, partial(_iterator, shape.config)))
+        return _read(shape, arguments, body, response, logger_fn)
     except Exception as error:
         raise quiet.translated(error, arguments["model"], arguments) from error
 
@@ -334,7 +334,7 @@ def _read(shape: Shape, arguments: Mapping[str, Any], body: dict[str, Any], resp
         logging_obj=logging_object,
         request_data=body,
         messages=arguments["messages"],
-        optional_params=copy.deepcopy(shape.given["optional_params"]),
+        optional_params=copied(shape.given["optional_params"]),
         litellm_params=dict(shape.given["litellm_params"]),
         encoding=getattr(litellm, "encoding", None),
         api_key=arguments.get("api_key"),
