@@ -30,7 +30,7 @@ from servers import Llmock, RedisServer, ScriptedServer, never_accepts, refused_
 
 from modelrouter import Router, environment
 from modelrouter.backend.current import LITELLM
-from modelrouter.backend.insides import way, wire
+from modelrouter.backend.insides import shapes, way
 from modelrouter.catalog import live
 from modelrouter.metering import posting
 from modelrouter.planning import attempt
@@ -100,8 +100,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture
 def asked_after(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """So many requests of a shape go through LiteLLM's front before they go without it."""
-    wire.forget()
-    monkeypatch.setattr(wire, "AFTER", request.param)
+    shapes.forget()
+    monkeypatch.setattr(shapes, "AFTER", request.param)
 
 
 def _stay_light(event: str, arguments: tuple[Any, ...]) -> None:

@@ -5,9 +5,12 @@ That takes seconds, so nothing does it before `load`.
 
 from __future__ import annotations
 
+import atexit
+import contextlib
+import gc
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from modelrouter import environment
@@ -43,7 +46,8 @@ def load() -> None:
         environment.export_dotenv()
         for name, value in _BEFORE_IMPORT.items():
             os.environ.setdefault(name, value)
-        import litellm
+        with _uncollected():
+            import litellm
 
         litellm.suppress_debug_info = True  # its banner goes to stdout
         litellm.disable_hf_tokenizer_download = True
@@ -57,6 +61,29 @@ def load() -> None:
         redirects.refuse()
         way.choose()
         _loaded = True
+
+
+@contextlib.contextmanager
+def _uncollected() -> Iterator[None]:
+    """No garbage is collected meanwhile: of what an import makes there is next to none, and it is looked for again and
+    again."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
+@atexit.register
+def _leave() -> None:
+    """Let go of LiteLLM at the end of the process, without the interpreter's own looks for garbage in what it holds,
+    half a second and more. Registered early, so that it comes after what else is to be done then; the garbage of others
+    is collected here for the last time."""
+    if loaded():
+        gc.collect()
+        gc.freeze()
 
 
 def rows() -> Mapping[str, Mapping[str, Any]]:

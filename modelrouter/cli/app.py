@@ -128,9 +128,9 @@ def ask(
     When no key is set for any of the models, no Ollama answers and you named no model, the small model on this
     machine answers, and says so.
     """
-    from . import asking
-
     state: _State = context.obj
+    with state.screen.busy("Loading"):
+        from . import asking
     question = _stdin() if prompt is None or prompt == "-" else prompt
     with state.router(logging.ERROR if quiet else logging.INFO) as router:
         answer = asking.ask(state.screen, router, question, module=module, model=model or None, system=system)

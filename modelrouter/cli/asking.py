@@ -27,14 +27,9 @@ def load(screen: Screen) -> None:
     """Load LiteLLM, and say so on a terminal: it takes seconds."""
     if current().ready():
         return
-    # What it makes at import stays to the end; to look through that for garbage, at exit once more, costs a second.
-    gc.disable()
-    try:
-        with screen.busy("Loading LiteLLM"):
-            current().load()
-    finally:
-        gc.freeze()
-        gc.enable()
+    with screen.busy("Loading LiteLLM"):
+        current().load()
+    gc.freeze()  # here it stays to the end
 
 
 def ask(

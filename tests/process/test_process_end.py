@@ -164,6 +164,39 @@ def caused(error: Exception, cause: BaseException) -> Exception:
     return error
 
 
+COLLECTED = """
+    import atexit, gc
+    atexit.register(lambda: print("frozen", gc.get_freeze_count() > 100_000))
+    import modelrouter.backend.loading as loading
+
+    class Cycle:
+        def __init__(self, name):
+            self.name, self.me = name, self
+
+        def __del__(self):
+            print("collected", self.name)
+
+    old = Cycle("old")
+    gc.collect()
+    gc.collect()  # it is in the oldest generation
+    loading.load()
+    print("collecting", gc.isenabled(), gc.get_freeze_count())
+    del old
+    gc.disable()
+    Cycle("new")
+"""
+
+
+@pytest.mark.heavy
+def test_garbage_of_others_is_collected_whatever_litellm_holds() -> None:
+    script = textwrap.dedent(COLLECTED)
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=ENDS, check=True)
+    first, *collected, last = ended.stdout.splitlines()
+    assert first == "collecting True 0", "while the application runs nothing is frozen"
+    assert sorted(collected) == ["collected new", "collected old"]
+    assert last == "frozen True"
+
+
 @pytest.mark.parametrize(
     ("error", "ours"),
     [

@@ -10,7 +10,7 @@ from modelrouter.backend.chunks import is_cut
 from modelrouter.backend.said import Said
 
 from .below import finish_in, whole
-from .listening import hearing
+from .listening import hearing, kinds
 from .quiet import translated
 
 
@@ -101,3 +101,18 @@ class Blocks:
 
     def whole(self) -> Any:
         return whole(self._kept)
+
+
+def iterator(config: Any, lines: Any) -> Any:
+    """LiteLLM's iterator over the lines of a stream."""
+    chunks = config.get_model_response_iterator(streaming_response=lines, sync_stream=False, json_mode=False)
+    if chunks is None and isinstance(config, _claudes()):  # LiteLLM reads these in a handler
+        claudes, _ = kinds()
+        chunks = claudes(streaming_response=lines, sync_stream=False, json_mode=False)
+    return chunks
+
+
+def _claudes() -> type[Any]:
+    from litellm import AnthropicConfig
+
+    return AnthropicConfig

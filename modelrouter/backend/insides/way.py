@@ -15,7 +15,7 @@ from modelrouter.backend.chunks import Chunks, Wrapped
 from modelrouter.backend.said import Said
 from modelrouter.catalog.known_providers import of_string
 
-from . import below, connections, listening, lookups, quiet, redirects, wire
+from . import below, connections, listening, lookups, quiet, redirects, shapes, wire
 
 logger = logging.getLogger("modelrouter")
 
@@ -85,7 +85,7 @@ async def completion(arguments: Mapping[str, Any]) -> tuple[Callable[..., Awaita
             if extra or quiet.overheard():
                 return litellm.acompletion, extra | client
             front = quiet.bare(direct=_is_ready(arguments))
-            if client and (shape := await wire.shape(arguments, front)) is not None:
+            if client and (shape := await shapes.shape(arguments, front)) is not None:
                 return functools.partial(wire.send, shape), {}
             logging_object = quiet.logging_object(arguments["model"], stream="stream" in arguments)
             extra = {**client, "litellm_logging_obj": logging_object}

@@ -16,7 +16,7 @@ from servers import Reply, ScriptedServer
 from modelrouter import Router
 from modelrouter.backend.arguments import arguments_of
 from modelrouter.backend.current import LITELLM
-from modelrouter.backend.insides import connections, quiet, wire
+from modelrouter.backend.insides import connections, quiet, shapes, wire
 from modelrouter.catalog.target import Target
 from modelrouter.planning.exchange import Request
 
@@ -56,10 +56,10 @@ parameters = st.fixed_dictionaries(
 @pytest.fixture(autouse=True)
 def from_the_first(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     LITELLM.load()
-    wire.forget()
-    monkeypatch.setattr(wire, "AFTER", 0)
+    shapes.forget()
+    monkeypatch.setattr(shapes, "AFTER", 0)
     yield
-    wire.forget()
+    shapes.forget()
 
 
 def asked(string: str, *said: str, stream: bool = False, **params: Any) -> dict[str, Any]:
@@ -69,9 +69,9 @@ def asked(string: str, *said: str, stream: bool = False, **params: Any) -> dict[
     return {**arguments_of(target, Request(asked, params), None, 10.0, stream=stream), "api_key": CANARY}
 
 
-async def shape_of(arguments: dict[str, Any]) -> wire.Shape | None:
+async def shape_of(arguments: dict[str, Any]) -> shapes.Shape | None:
     with connections.watch():
-        return await wire.shape(arguments, quiet.bare(direct=True))
+        return await shapes.shape(arguments, quiet.bare(direct=True))
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
@@ -83,9 +83,9 @@ def test_it_is_sent_what_the_front_would_send(
     async def compare() -> None:
         arguments = asked(string, stream=stream, **params)
         shape = await shape_of({**arguments, "messages": first})
-        if shape is None or not wire._plain(then):
+        if shape is None or not shapes._plain(then):
             return
-        front = await wire.recorded({**arguments, "messages": then}, quiet.bare(direct=True))
+        front = await shapes.recorded({**arguments, "messages": then}, quiet.bare(direct=True))
         if front.request is not None:  # else the front refuses these
             assert shape.body(then) == json.loads(front.request.content)
             assert (shape.url, front.request.method) == (front.request.url, "POST")
@@ -101,13 +101,13 @@ def test_whose_requests_go_straight(string: str, stream: bool) -> None:
     shape = asyncio.run(shape_of(asked(string, stream=stream, temperature=0, max_tokens=50)))
     assert (shape is not None) == (string in STRAIGHT)
     assert CANARY not in repr(shape)
-    assert CANARY not in repr(wire._shapes)
+    assert CANARY not in repr(shapes._shapes)
 
 
 @pytest.mark.parametrize("string", STRAIGHT)
 def test_the_installed_litellm_keeps_its_contract(string: str) -> None:
     provider, _, model = string.partition("/")
-    wire.bind(wire.config_of(provider, model))
+    shapes.bind(shapes.config_of(provider, model))
 
 
 def test_a_method_that_has_changed_is_named_and_its_provider_goes_through_the_front(
@@ -119,7 +119,7 @@ def test_a_method_that_has_changed_is_named_and_its_provider_goes_through_the_fr
 
     monkeypatch.setattr(MistralConfig, "transform_request", transform_request)
     with pytest.raises(TypeError, match=r"MistralConfig.transform_request: .*'tenant'"):
-        wire.bind(wire.config_of("mistral", "x"))
+        shapes.bind(shapes.config_of("mistral", "x"))
     assert asyncio.run(shape_of(asked("mistral/x"))) is None
 
 
@@ -155,7 +155,7 @@ def test_messages_that_the_front_may_change_go_through_it(message: dict[str, Any
 
 
 def test_another_key_address_or_variable_is_another_shape(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def shapes() -> list[wire.Shape | None]:
+    async def made() -> list[shapes.Shape | None]:
         arguments = asked("openai/gpt-4o")
         found = [
             await shape_of(arguments),
@@ -166,12 +166,12 @@ def test_another_key_address_or_variable_is_another_shape(monkeypatch: pytest.Mo
         monkeypatch.setenv("OPENAI_ORG_ID", "org-1")
         return [*found, await shape_of(arguments)]
 
-    one, same, *others = asyncio.run(shapes())
+    one, same, *others = asyncio.run(made())
     assert one is same
     assert all(other is not None and other is not one for other in others)
-    monkeypatch.setattr(wire, "SHAPES", 2)
-    asyncio.run(shapes())
-    assert len(wire._shapes) == 2
+    monkeypatch.setattr(shapes, "SHAPES", 2)
+    asyncio.run(made())
+    assert len(shapes._shapes) == 2
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
@@ -185,7 +185,7 @@ def test_a_shape_goes_through_the_front_once(
     keys: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(wire, "AFTER", 1)
+    monkeypatch.setattr(shapes, "AFTER", 1)
     catalog({"a": getattr(server, name)("a")}, cache=False, retries=0)
     server.script("a", *(Reply(text) for text in ("one", "two", "three")))
     sent: list[Any] = []
