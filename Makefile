@@ -20,10 +20,13 @@ LEANING  := tests/backend tests/router/test_streams.py tests/test_callback.py te
 VERSIONS := lowest locked newest
 PYTHONS  := 3.11 3.12 3.13
 
-.PHONY: help demo test quick slow lint newest pythons bench soak workload lock clean
+# Whom `make bench-peers` measures, and what they are installed as.
+PEERS := langchain=langchain-openai pydantic_ai=pydantic-ai-slim[openai] any_llm=any-llm-sdk[openai]
+
+.PHONY: help demo test quick slow lint newest pythons bench bench-peers soak workload lock clean
 
 help:  ## list the targets
-	@sed -nE 's/^([a-z]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 16
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
 
 demo: $(VENV)/installed  ## real answers of a small model on this machine; no account, no key
 	@$(BIN)/modelrouter demo $(ARGS)
@@ -80,6 +83,17 @@ pythons: $(UV)  ## run the tests on each Python of PYTHONS that is there
 
 bench: $(VENV)/installed  ## measure what the layer adds
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+bench-peers: $(VENV)/installed $(UV)  ## the same call by LangChain, Pydantic AI and any-llm
+	@set -e; pythons=; for peer in $(PEERS); do \
+	    name=$${peer%%=*}; env=build/envs/peer-$$name; \
+	    if [ ! -e $$env/made ]; then \
+	        $(PYTHON) -m venv --clear $$env; \
+	        $(UV) pip install -q --python $$env/bin/python "$${peer#*=}"; touch $$env/made; \
+	    fi; \
+	    pythons="$$pythons $$name=$$env/bin/python"; \
+	done; \
+	$(BIN)/python -m tests.bench.peers $$pythons
 
 soak: $(VENV)/installed  ## many calls for a long time: leaks, stuck threads, lost counts
 	@$(BIN)/python -m tests.soak $(ARGS)

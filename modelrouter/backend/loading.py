@@ -66,12 +66,15 @@ def load() -> None:
 @contextlib.contextmanager
 def _uncollected() -> Iterator[None]:
     """No garbage is collected meanwhile: of what an import makes there is next to none, and it is looked for again and
-    again."""
+    again. Then all goes to the oldest generation at once, which is looked through as it would be else."""
     collecting = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
+        if not gc.get_freeze_count():  # else an application has frozen what is its own
+            gc.freeze()
+            gc.unfreeze()
         if collecting:
             gc.enable()
 

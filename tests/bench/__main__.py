@@ -2,8 +2,8 @@
 matter.
 
 A row whose ratio is above its limit is marked, and the run then ends with exit code 1. ``ARGS="calls"`` runs one part
-alone: imports, resolving, metering, calls, streams, fallbacks, programs, caching,
-spending or outages.
+alone: imports, resolving, metering, calls, streams, fallbacks, programs,
+processes, caching, spending or outages.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def main() -> int:
     for name in [name for name in os.environ if "LLM_" in name or name.endswith("_API_KEY")]:
         del os.environ[name]
     os.environ |= {"OPENAI_API_KEY": "none", "ANTHROPIC_API_KEY": "none", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
-    from tests.bench import contenders, programs
+    from tests.bench import contenders, processes, programs
 
     local: dict[str, Callable[[], list[Row]]] = {
         "imports": imports,
@@ -105,6 +105,7 @@ def main() -> int:
         "streams": contenders.streams,
         "fallbacks": contenders.fallbacks,
         "programs": programs.programs,
+        "processes": processes.processes,
     }
     chosen = sys.argv[1:] or [*local, *served]
     if unknown := set(chosen) - {*local, *served}:

@@ -89,15 +89,15 @@ def _contenders(folder: Path, base: str, catalog: Path) -> list[Row]:
             "dspy, on disk": _dspys(folder, base),
             "litellm, in memory": litellms,
         }
-        limits = {"dspy, on disk": 1.0, "langchain, SQLite": 1.0, "litellm, in memory": 0.1}
+        limits = {"dspy, on disk": 0.6, "langchain, SQLite": 1.0, "litellm, in memory": 0.1}
         if importlib.util.find_spec("langchain_community") is not None:
             runs["langchain, SQLite"] = _langchains(folder)
-        took = medians(runs)
-    return [
-        Row("a remembered answer", took["modelrouter"], name, took[name], limit=limit)
-        for name, limit in limits.items()
-        if name in took
+        took = medians(runs, block=100)  # shorter ones would measure how caches of the processor fill
+    hit = "a remembered answer"
+    found = [
+        Row(hit, took["modelrouter"], name, took[name], limit=limit) for name, limit in limits.items() if name in took
     ]
+    return [Row(hit, took["modelrouter"], most=100e-6), *found]
 
 
 def _hit(run: Callable[[], Any], is_hit: Callable[[Any], bool]) -> Run:
