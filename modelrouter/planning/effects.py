@@ -18,7 +18,8 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Make the backend ready: LiteLLM takes seconds to import, once. Not charged to the call's deadline."""
+    """Make the backend ready: LiteLLM takes seconds to import, once. Not charged to the call's deadline. Performed into
+    whether it was not."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -63,8 +63,8 @@ def _ask(progress: Progress) -> Plan:
             break
         obstacle = progress.obstacle(candidate)
         if obstacle is None and not progress.loaded:
-            yield from progress.load()
-            candidate.checked = False  # LiteLLM's tables know more
+            if (yield from progress.load()):
+                candidate.checked = False  # LiteLLM's tables know more
             obstacle = progress.obstacle(candidate)
         if obstacle is not None:
             yield from progress.skip(candidate, obstacle.kind, obstacle.why)

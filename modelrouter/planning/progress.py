@@ -76,12 +76,13 @@ class Progress:
             name, provider = candidate.target.name, candidate.target.provider
             yield from self.report(FellOver(self.call.module, left[0], name, left[1], provider=provider))
 
-    def load(self) -> Steps[None]:
-        """Have the backend made ready, which is not charged to the deadline."""
+    def load(self) -> Steps[bool]:
+        """Have the backend made ready, which is not charged to the deadline; whether it was not."""
         began = self.now
-        yield from self.do(Load())
+        loaded: bool = yield from self.do(Load())
         self.end += self.now - began
         self.loaded = True
+        return loaded
 
     # -- what is known
 

@@ -163,7 +163,7 @@ class Performer:
                 await effect.stream.close()
                 return effect.stream.used()
             case effects.Load():
-                return self._opened() if current().ready() else await asyncio.to_thread(self._load)
+                return self._load() if current().ready() else await asyncio.to_thread(self._load)
             case effects.ReadCache():
                 remote = self._cache.store.remote  # what is on disk is there in microseconds
                 return await asyncio.to_thread(self._read, effect) if remote else self._read(effect)
@@ -179,9 +179,11 @@ class Performer:
                 return await asyncio.sleep(effect.seconds) if current().waits or effect.for_others else None
         raise NotImplementedError(effect)
 
-    def _load(self) -> None:
+    def _load(self) -> bool:
+        ready = current().ready()
         current().load()
         self._opened()
+        return not ready
 
     def _bounded(self, coroutine: Coroutine[Any, Any, Any], within: float) -> Any:
         """What the coroutine brings, which ends by itself when its time is up unless something blocks its loop."""
