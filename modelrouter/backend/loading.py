@@ -5,7 +5,6 @@ That takes seconds, so nothing does it before `load`.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import gc
 import logging
@@ -77,16 +76,6 @@ def _uncollected() -> Iterator[None]:
             gc.unfreeze()
         if collecting:
             gc.enable()
-
-
-@atexit.register
-def _leave() -> None:
-    """Let go of LiteLLM at the end of the process, without the interpreter's own looks for garbage in what it holds,
-    half a second and more. Registered early, so that it comes after what else is to be done then; the garbage of others
-    is collected here for the last time."""
-    if loaded():
-        gc.collect()
-        gc.freeze()
 
 
 def rows() -> Mapping[str, Mapping[str, Any]]:

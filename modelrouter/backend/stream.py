@@ -53,11 +53,16 @@ class Stream:
         self._refused = False
         self._calls = ToolCalls()
         self._began = False
+        self._odd: Exception | None = None
+        """A chunk that could not be taken, which `next` says."""
 
     def at_once(self) -> Piece | None:
         """The next piece, if it has come already."""
-        while not self._ready and (chunk := self._chunks.at_once()) is not None:
-            self._take(chunk)
+        try:
+            while not self._ready and self._odd is None and (chunk := self._chunks.at_once()) is not None:
+                self._take(chunk)
+        except Exception as error:  # noqa: BLE001 - servers send whatever they like
+            self._odd = error
         return Piece(self._ready.popleft(), self) if self._ready else None
 
     @overload
@@ -80,6 +85,8 @@ class Stream:
                 if left < 0 and not first:
                     return None
                 try:
+                    if self._odd is not None:
+                        raise self._odd
                     async with asyncio.timeout(left if first else within):
                         self._take(await self._chunks.next())
                 except StopAsyncIteration:

@@ -165,8 +165,7 @@ def caused(error: Exception, cause: BaseException) -> Exception:
 
 
 COLLECTED = """
-    import atexit, gc
-    atexit.register(lambda: print("frozen", gc.get_freeze_count() > 100_000))
+    import gc
     import modelrouter.backend.loading as loading
 
     class Cycle:
@@ -184,6 +183,7 @@ COLLECTED = """
     del old
     gc.disable()
     Cycle("new")
+    kept = Cycle("kept")
 """
 
 
@@ -191,10 +191,9 @@ COLLECTED = """
 def test_garbage_of_others_is_collected_whatever_litellm_holds() -> None:
     script = textwrap.dedent(COLLECTED)
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=ENDS, check=True)
-    first, *collected, last = ended.stdout.splitlines()
-    assert first == "collecting True 0", "while the application runs nothing is frozen"
-    assert sorted(collected) == ["collected new", "collected old"]
-    assert last == "frozen True"
+    first, *collected = ended.stdout.splitlines()
+    assert first == "collecting True 0"
+    assert sorted(collected) == ["collected kept", "collected new", "collected old"]
 
 
 @pytest.mark.parametrize(

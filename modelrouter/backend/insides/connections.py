@@ -68,7 +68,7 @@ class _Clients:
 
         self.handler: Any = AsyncHTTPHandler(event_hooks={"request": [_note], "response": [lines.mend]})
         if transport is not None:
-            self.handler.client = httpx.AsyncClient(transport=transport)
+            self.handler.client = httpx.AsyncClient(transport=transport, headers=self.handler.client.headers)
         self._openai: dict[tuple[str | None, str], Any] = {}
 
     def openai(self, api_base: str | None, api_key: str) -> Any:
@@ -76,6 +76,11 @@ class _Clients:
             client = openai_client()(api_key=api_key, base_url=api_base, max_retries=0, http_client=self.handler.client)
             self._openai[api_base, api_key] = client
         return client
+
+    def without_keys(self) -> _Clients:
+        """For a client of no loop, which nobody closes."""
+        self._openai.clear()
+        return self
 
     async def close(self) -> None:
         import litellm
@@ -122,9 +127,10 @@ async def post(url: Any, headers: Any, content: bytes, *, timeout: float, stream
         if response.has_redirect_location:
             following = client._build_redirect_request(request, response)
             await response.aclose()
-            return await client.send(following, stream=stream)
-        response.request = request
-        await lines.mend(response)
+            response = await client.send(following, stream=stream)
+        else:
+            response.request = request
+            await lines.mend(response)
         if not stream or not response.is_success:
             await response.aread()
     except BaseException:
@@ -136,7 +142,7 @@ async def post(url: Any, headers: Any, content: bytes, *, timeout: float, stream
 async def client(arguments: Mapping[str, Any], *, transport: Any = None) -> dict[str, Any]:
     """The argument ``client`` of LiteLLM's completion, for the providers that take one; else nothing. `transport` is
     httpx's, in place of the network."""
-    clients = await _clients.get() if transport is None else _in_place(transport)
+    clients = await _clients.get() if transport is None else _in_place(transport).without_keys()
     takes = of_string(arguments["model"]).client
     if takes is None or (takes == "openai" and "api_key" not in arguments):
         return {}

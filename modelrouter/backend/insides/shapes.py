@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from modelrouter.backend.copies import copied
+from modelrouter.parameters import having
 from modelrouter.process.forks import process_lock
 
 from . import connections, quiet
@@ -31,10 +32,15 @@ AFTER = 1
 """Requests of a shape that go through the front before it is asked: some shapes come once."""
 
 _ROLES = ("system", "user", "assistant")
+_OURS = frozenset(
+    "model messages timeout max_retries litellm_call_id api_base api_key extra_headers extra_body "
+    "allowed_openai_params _skip_mcp_handler".split()
+)
 _PER_CALL = ("messages", "timeout", "litellm_call_id", "max_retries", "drop_params")
 _SETTINGS = ("api_base", "api_key", "headers", "modify_params", "organization")
 """Of LiteLLM's own, which the front puts into requests."""
-_OF_A_BODY = (b"content-length", b"transfer-encoding")
+_CREDENTIALS = ("authorization", "x-api-key", "api-key")
+_OF_ONE_CALL = (b"content-length", b"transfer-encoding", b"x-stainless-read-timeout")
 _GIVEN = ("optional_params", "litellm_params")
 
 _CONTRACT = {
@@ -97,7 +103,7 @@ _lock = process_lock()
 
 async def shape(arguments: Mapping[str, Any], front: Front) -> Shape | None:
     """How a request with these arguments is made without the front; None: it is not. `front` takes the arguments."""
-    if "json_mode" in arguments or not _plain(arguments["messages"]) or (key := _key(arguments)) is None:
+    if not arguments.keys() <= _sent_on() or not _plain(arguments["messages"]) or (key := _key(arguments)) is None:
         return None
     with _lock:
         known = _shapes.get(key, 0)
@@ -131,8 +137,23 @@ def _plain(messages: Iterable[Any]) -> bool:
         and message["role"] in _ROLES
         and isinstance(message["content"], str)
         and message["content"].strip()
+        and _has_bytes(message["content"])
         for message in messages
     )
+
+
+@functools.cache
+def _sent_on() -> frozenset[str]:
+    """Arguments that the front puts into a request as they are; by others it may rewrite the messages."""
+    return having("litellm") | having("droppable") | _OURS
+
+
+def _has_bytes(text: str) -> bool:
+    """Whether it is without halves of surrogate pairs, which clients take in different ways."""
+    try:
+        return text.isascii() or bool(text.encode())
+    except UnicodeEncodeError:
+        return False
 
 
 def _key(arguments: Mapping[str, Any]) -> bytes | None:
@@ -152,32 +173,49 @@ def _key(arguments: Mapping[str, Any]) -> bytes | None:
 
 async def _learnt(arguments: Mapping[str, Any], front: Front) -> Shape | None:
     """None where the front and the config do not make the same of it."""
-    import httpx
-
-    recorder = await recorded(arguments, front)
-    config, request = recorder.config, recorder.request
-    if config is None or request is None or ("stream" in arguments and iterator(config, None) is None):
-        return None
-    model, given = recorder.given["model"], {name: recorder.given[name] for name in _GIVEN}
-    given["litellm_params"] = {name: value for name, value in given["litellm_params"].items() if name != "logger_fn"}
     try:
-        bind(config)
-        sent = json.loads(request.content)
-        made = transformed(config, model, arguments["messages"], given)
+        recorder = await recorded(arguments, front)
+        if recorder.config is None or recorder.request is None or recorder.request.method != "POST":
+            return None
+        return _of(recorder, arguments)
     except Exception:  # noqa: BLE001 - it is as it may be: some configs make no requests
         return None
-    forced = "tools" in sent and "tools" not in arguments  # an answer that has to be read as something else
-    if request.method != "POST" or forced or any(sent[name] != made[name] for name in sent.keys() & made.keys()):
+
+
+def _of(recorder: Recorder, arguments: Mapping[str, Any]) -> Shape | None:
+    import httpx
+
+    config, request = recorder.config, recorder.request
+    model, given = recorder.given["model"], {name: recorder.given[name] for name in _GIVEN}
+    given["litellm_params"] = {name: value for name, value in given["litellm_params"].items() if name != "logger_fn"}
+    bind(config)
+    sent = json.loads(request.content)
+    made = transformed(config, model, arguments["messages"], given)
+    # An answer that a handler of LiteLLM's reads as something else: a schema's, asked for as a tool's; a tool's of
+    # another name.
+    renamed = given["litellm_params"].get("_anthropic_tool_name_map")
+    forced = "tools" in sent and ("tools" not in arguments or "response_format" in arguments)
+    other = forced or ("stream" in arguments and (renamed or iterator(config, None) is None))
+    retried = getattr(config, "max_retry_on_unprocessable_entity_error", 0)  # without what a server refuses
+    same = all(sent[name] == made[name] for name in sent.keys() & made.keys())
+    if other or retried or not same or not _has_our_key(request.headers, arguments):
         return None
     return Shape(
         config,
         model,
         given,
         request.url,
-        httpx.Headers([(name, value) for name, value in request.headers.raw if name.lower() not in _OF_A_BODY]),
+        httpx.Headers([(name, value) for name, value in request.headers.raw if name.lower() not in _OF_ONE_CALL]),
         {name: sent[name] for name in sent.keys() - made.keys()},
         frozenset(made.keys() - sent.keys()),
     )
+
+
+def _has_our_key(headers: Mapping[str, str], arguments: Mapping[str, Any]) -> bool:
+    """Whether no other credential is sent: those that LiteLLM gets by itself end, and are got anew for each request."""
+    ours = [arguments.get("api_key"), *(arguments.get("extra_headers") or {}).values()]
+    sent = [value for name, value in headers.items() if name.lower() in _CREDENTIALS]
+    return all(any(one and str(one) in value for one in ours) for value in sent)
 
 
 async def recorded(arguments: Mapping[str, Any], front: Front) -> Recorder:

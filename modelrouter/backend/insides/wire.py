@@ -31,14 +31,28 @@ async def send(shape: Shape, *, logger_fn: Said, timeout: float, **arguments: An
     stream = "stream" in arguments
     try:
         body = shape.body(arguments["messages"])
-        content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode(errors="surrogatepass")
-        response = await connections.post(shape.url, shape.headers, content, timeout=timeout, stream=stream)
+        response = await connections.post(shape.url, shape.headers, _encoded(body), timeout=timeout, stream=stream)
         _check(shape.config, response)
         if stream:
-            return Opened(response, Blocks(response, arguments["model"], logger_fn, partial(iterator, shape.config)))
+            return await _opened(shape, response, arguments["model"], logger_fn)
         return _read(shape, arguments, body, response, logger_fn)
     except Exception as error:
         raise quiet.translated(error, arguments["model"], arguments) from error
+
+
+def _encoded(body: Any) -> bytes:
+    try:
+        return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:  # a half of a surrogate pair has no other form than its escape
+        return json.dumps(body, separators=(",", ":")).encode()
+
+
+async def _opened(shape: Shape, response: Any, litellm_model: str, said: Said) -> Opened:
+    try:
+        return Opened(response, Blocks(response, litellm_model, said, partial(iterator, shape.config)))
+    except BaseException:
+        await response.aclose()
+        raise
 
 
 def _check(config: Any, response: Any) -> None:
@@ -68,10 +82,12 @@ def _read(shape: Shape, arguments: Mapping[str, Any], body: dict[str, Any], resp
 
     logging_object = quiet.logging_object(arguments["model"], stream=False)
     logging_object.logger_fn = said
+    made = litellm.ModelResponse()
+    made._hidden_params |= {"custom_llm_provider": arguments["model"].partition("/")[0], "region_name": None}
     return shape.config.transform_response(
         model=shape.model,
         raw_response=response,
-        model_response=litellm.ModelResponse(),
+        model_response=made,
         logging_obj=logging_object,
         request_data=body,
         messages=arguments["messages"],
