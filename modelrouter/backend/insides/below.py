@@ -32,29 +32,30 @@ def kinds() -> tuple[type[Any], ...]:
     return AsyncStream, *listening.kinds()
 
 
-class _Direct:
-    """The chunks that LiteLLM would wrap."""
+class Kept:
+    """Chunks that LiteLLM would wrap, as they are taken."""
 
-    def __init__(self, source: Any, litellm_model: str, said: Said) -> None:
-        self._source = aiter(source)
+    def __init__(self, litellm_model: str, said: Said) -> None:
         self._said_itself = said
         self._litellm_model = litellm_model
         self._kept: list[Any] = []
         self._finish: str | None = None
 
-    async def next(self) -> Any:
-        try:
-            while (chunk := await anext(self._source)) is None or isinstance(chunk, dict):
-                pass  # a line that says nothing
-        except StopAsyncIteration:
-            raise
-        except Exception as error:
-            if self._finish is not None and is_cut(error):
-                raise StopAsyncIteration from None
-            raise translated(error, self._litellm_model, {}) from error
+    def keep(self, chunk: Any) -> Any:
+        """The chunk."""
         self._kept.append(chunk)
-        self._finish = finish_in(chunk) or self._finish
+        for choice in (chunk.choices or ())[:1]:
+            if isinstance(choice.finish_reason, str) and choice.finish_reason not in ("", "null"):
+                self._finish = choice.finish_reason
         return chunk
+
+    def over(self, error: Exception) -> bool:
+        """Whether the answer had ended when the connection was lost."""
+        return self._finish is not None and is_cut(error)
+
+    def failed(self, error: Exception) -> Exception:
+        """LiteLLM's exception for it."""
+        return translated(error, self._litellm_model, {})
 
     def finish(self) -> str | None:
         return self._said_itself.ended(self._finish)
@@ -63,25 +64,32 @@ class _Direct:
         return self._kept
 
     def whole(self) -> Any:
-        return whole(self._kept)
+        import litellm
+
+        return litellm.stream_chunk_builder(list(map(_typed, self._kept)))
+
+
+class _Direct(Kept):
+    """The chunks that LiteLLM's front has opened, one by one."""
+
+    def __init__(self, source: Any, litellm_model: str, said: Said) -> None:
+        super().__init__(litellm_model, said)
+        self._source = aiter(source)
+
+    async def next(self) -> Any:
+        try:
+            while (chunk := await anext(self._source)) is None or isinstance(chunk, dict):
+                pass  # a line that says nothing
+        except StopAsyncIteration:
+            raise
+        except Exception as error:
+            if self.over(error):
+                raise StopAsyncIteration from None
+            raise self.failed(error) from error
+        return self.keep(chunk)
 
     def at_once(self) -> None:
         return None
-
-
-def finish_in(chunk: Any) -> str | None:
-    """Why the answer has ended, if a chunk says so."""
-    for choice in (chunk.choices or ())[:1]:
-        if isinstance(choice.finish_reason, str) and choice.finish_reason not in ("", "null"):
-            return str(choice.finish_reason)
-    return None
-
-
-def whole(chunks: Iterable[Any]) -> Any:
-    """LiteLLM's ``ModelResponse``."""
-    import litellm
-
-    return litellm.stream_chunk_builder(list(map(_typed, chunks)))
 
 
 def _typed(chunk: Any) -> Any:

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
-from modelrouter.backend.chunks import is_cut
 from modelrouter.backend.said import Said
 
-from .below import finish_in, whole
+from .below import Kept
 from .listening import hearing, kinds
-from .quiet import translated
 
 
 class _Dry(Exception):
@@ -36,13 +34,12 @@ class _Lines:
         raise StopAsyncIteration if self.over else _Dry
 
 
-class Blocks:
+class Blocks(Kept):
     """The chunks of a response, by LiteLLM's own iterator over its lines, which `read` makes."""
 
     def __init__(self, response: Any, litellm_model: str, said: Said, read: Callable[[Any], Any]) -> None:
+        super().__init__(litellm_model, said)
         self._blocks: AsyncGenerator[bytes, None] = response.aiter_bytes()
-        self._litellm_model = litellm_model
-        self._said_itself = said
         self._lines = _Lines()
         iterator = read(self._lines)
         self._lines.hear = hearing(iterator, said).hear
@@ -50,8 +47,6 @@ class Blocks:
         self._begun = b""
         self._failed: Exception | None = None
         self._ended = False
-        self._kept: list[Any] = []
-        self._finish: str | None = None
 
     def at_once(self) -> Any | None:
         while self._failed is None and not self._ended:
@@ -59,9 +54,7 @@ class Blocks:
                 anext(self._iterator).send(None)
             except StopIteration as got:
                 if (chunk := got.value) is not None and not isinstance(chunk, dict):  # else a line that says nothing
-                    self._kept.append(chunk)
-                    self._finish = finish_in(chunk) or self._finish
-                    return chunk
+                    return self.keep(chunk)
             except StopAsyncIteration:
                 self._ended = True
             except _Dry:
@@ -73,7 +66,7 @@ class Blocks:
     async def next(self) -> Any:
         while (chunk := self.at_once()) is None:
             if self._failed is not None:
-                raise translated(self._failed, self._litellm_model, {}) from self._failed
+                raise self.failed(self._failed) from self._failed
             if self._ended:
                 raise StopAsyncIteration
             await self._more()
@@ -85,22 +78,11 @@ class Blocks:
         except StopAsyncIteration:
             block, self._lines.over = b"\n" if self._begun else b"", True
         except Exception as error:  # noqa: BLE001 - httpx's; `next` raises it
-            if self._finish is not None and is_cut(error):
-                self._ended = True
-            else:
-                self._failed = error
+            self._ended = self.over(error)
+            self._failed = None if self._ended else error
             return
         *lines, self._begun = (self._begun + block).split(b"\n")
         self._lines.left.extend(lines)
-
-    def finish(self) -> str | None:
-        return self._said_itself.ended(self._finish)
-
-    def said(self) -> Iterable[Any]:
-        return self._kept
-
-    def whole(self) -> Any:
-        return whole(self._kept)
 
 
 def iterator(config: Any, lines: Any) -> Any:
