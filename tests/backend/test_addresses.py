@@ -267,6 +267,17 @@ def test_a_server_may_point_at_itself(
     assert server.count("a") == 2
 
 
+@pytest.mark.parametrize("stream", [False, True], ids=["whole", "stream"])
+def test_what_a_redirected_request_is_refused_for_is_said(
+    stream: bool, router: Router, server: ScriptedServer, catalog: WriteCatalog, keys: str
+) -> None:
+    catalog({"a": server.openai("a")}, cache=False, retries=0)
+    moved = Fault(307, headers={"Location": "/v1/chat/completions"})
+    server.script("a", moved, Fault(429, "slow down", headers={"Retry-After": "7"}))
+    with pytest.raises(AllModelsFailed, match=r"rate_limit: 429, slow down \(retry after 7 s\)"):
+        list(router.stream("hi")) if stream else router.complete("hi")
+
+
 @pytest.mark.parametrize(
     ("here", "there", "near"),
     [
