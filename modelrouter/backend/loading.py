@@ -24,6 +24,9 @@ _BEFORE_IMPORT = {
     "LITELLM_MODE": "PRODUCTION",
 }
 
+_FROZEN = 1000
+"""Objects; Python 3.12 itself freezes some hundreds."""
+
 _lock = held_lock()  # a child that is forked in the middle of the import could never load LiteLLM
 _loaded: bool = False
 _rows: Mapping[str, Mapping[str, Any]] = {}
@@ -71,7 +74,7 @@ def _uncollected() -> Iterator[None]:
     try:
         yield
     finally:
-        if not gc.get_freeze_count():  # else an application has frozen what is its own
+        if gc.get_freeze_count() < _FROZEN:  # else an application has frozen what is its own
             gc.freeze()
             gc.unfreeze()
         if collecting:
