@@ -54,9 +54,8 @@ class Budgets:
         tell: Callable[[str, Event], None],
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """`ledger` gives the store, once it is needed; `flush` writes what was
-        posted to it; `tell` lets the books hear of events; `clock` gives wall-clock
-        time, seconds since 1970."""
+        """`ledger` gives the store, once it is needed; `flush` writes what was posted to it; `tell` lets the books hear
+        of events; `clock` gives wall-clock time, seconds since 1970."""
         self._ledger = ledger
         self._post = post
         self._flush = flush

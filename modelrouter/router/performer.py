@@ -125,11 +125,10 @@ class Performer:
         match effect:
             case effects.Send() | effects.OpenStream():
                 return self._bounded(self._send(effect), effect.within)
-            case effects.Next() if (piece := effect.stream.at_once()) is not None:
-                return piece
             case effects.Next():
                 # What is no text may come for so long, and then nothing.
-                return self._bounded(effect.stream.next(effect.within), 2 * effect.within)
+                stream, within = effect.stream, effect.within
+                return stream.at_once() or self._bounded(stream.next(within), 2 * within)
             case effects.Close():
                 event_loops.finish(effect.stream.close())
                 return effect.stream.used()
