@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, Protocol
 
-from .insides import connections
+from .insides import connections, listening
 from .said import Said
 
 _NO_END = "Stream ended before a finish_reason"
@@ -20,6 +20,9 @@ class Chunks(Protocol):
 
     def at_once(self) -> Any | None:
         """The next one, if it has come already."""
+
+    async def aclose(self) -> None:
+        """End what reads them; the connection is not theirs."""
 
     def finish(self) -> str | None:
         """Why the answer ended, in OpenAI's words as far as it has them; empty: nobody said; None: it has not."""
@@ -49,8 +52,10 @@ class Wrapped:
         self._wrapper = wrapper
         self._said_itself = said
         self._kept: list[Any] = []
+        self._source: Any = None
 
     async def next(self) -> Any:
+        self._source = getattr(self._wrapper, "completion_stream", None) or self._source  # it lets go of it at the end
         try:
             with connections.watch():
                 self._kept.append(chunk := await anext(self._wrapper))
@@ -62,6 +67,9 @@ class Wrapped:
 
     def at_once(self) -> None:
         return None
+
+    async def aclose(self) -> None:
+        await listening.close(self._source)
 
     def finish(self) -> str | None:
         return self._said_itself.ended(self._finish())

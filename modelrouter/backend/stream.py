@@ -102,8 +102,9 @@ class Stream:
 
     async def close(self) -> None:
         """Close the connection. Whatever goes wrong in that is of no interest any more."""
-        with contextlib.suppress(Exception):
-            await self._wrapper.aclose()
+        for each in self._chunks, self._wrapper:
+            with contextlib.suppress(Exception):
+                await each.aclose()
 
     def used(self) -> Usage:
         """Tokens so far: the provider's own count of the prompt where it has come, LiteLLM's tokenizer's for the

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import gc
 import itertools
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from types import AsyncGeneratorType
 
 import httpx
 import pytest
@@ -19,6 +22,7 @@ from servers.streams import STREAMS, Frames, ollama, openai
 from modelrouter import Router, StreamInterrupted
 from modelrouter.backend.insides import lines
 from modelrouter.completion import Kind
+from modelrouter.process import event_loops
 
 PIECES = ["one ", "a\u2028b\u2029c\u0085d", " \N{GRINNING FACE} é\u000b\u001e", "two"]
 """What JSON may hold as it is, and what `str.splitlines` would end a line at, too."""
@@ -169,3 +173,32 @@ def test_a_line_that_is_not_json_is_the_servers_mistake(
     with pytest.raises(StreamInterrupted) as caught:
         list(router.stream("hi"))
     assert [attempt.error_kind for attempt in caught.value.attempts] == [Kind.SERVER]
+
+
+def _left_open() -> list[str]:
+    """What of httpx's reads a stream and has not ended."""
+    found = [each for each in gc.get_objects() if isinstance(each, AsyncGeneratorType) and each.ag_frame is not None]
+    return [each.__qualname__ for each in found if each.__qualname__.startswith("Response.aiter")]
+
+
+@each_provider
+@pytest.mark.parametrize("end", ["closed", "read", "cut off"])
+def test_nothing_of_a_stream_is_left_to_the_garbage_collector(
+    provider: str, end: str, either_way: None, frames: Frames, router: Router, raw: RawServer
+) -> None:
+    """It would end generators and those inside of others at a time, on any thread."""
+    raw.says("".join(frames(["one", "two"], end != "cut off")), cut=end == "cut off", content_type="text/event-stream")
+    gc.collect()
+    gc.disable()
+    try:
+        stream = router.stream("hi")
+        next(stream)
+        assert _left_open()
+        with stream, contextlib.suppress(StreamInterrupted, StopIteration):
+            while end != "closed":
+                next(stream)
+        for _ in range(20):  # one by one, each on a turn of the loop
+            event_loops.run(asyncio.sleep(0))
+        assert _left_open() == []
+    finally:
+        gc.enable()

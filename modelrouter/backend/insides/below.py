@@ -74,6 +74,7 @@ class _Direct(Kept):
 
     def __init__(self, source: Any, litellm_model: str, said: Said) -> None:
         super().__init__(litellm_model, said)
+        self._opened = source
         self._source = aiter(source)
 
     async def next(self) -> Any:
@@ -90,6 +91,9 @@ class _Direct(Kept):
 
     def at_once(self) -> None:
         return None
+
+    async def aclose(self) -> None:
+        await listening.close(self._opened)
 
 
 def _typed(chunk: Any) -> Any:

@@ -72,6 +72,9 @@ class Blocks(Kept):
             await self._more()
         return chunk
 
+    async def aclose(self) -> None:
+        await self._blocks.aclose()
+
     async def _more(self) -> None:
         try:
             block = await anext(self._blocks)

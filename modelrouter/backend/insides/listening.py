@@ -43,6 +43,14 @@ def _listen(source: Any, said: Said) -> None:
         source._iterator = _heard_chunks(chunks, said)
 
 
+async def close(source: Any) -> None:
+    """End what reads the lines of a stream. Whoever closes a stream closes its connection alone: its generators would
+    wait for the garbage collector, which ends several at a time, those inside of others too, on any thread."""
+    for name in ("streaming_response", "_iterator"):
+        if (close_it := getattr(getattr(source, name, None), "aclose", None)) is not None:
+            await close_it()
+
+
 def hearing(source: Any, said: Said) -> Hearing:
     """What hears the lines before LiteLLM's `source` reads them."""
     claudes, ollamas = (isinstance(source, kind) for kind in kinds())
