@@ -11,6 +11,7 @@ BIN    := $(VENV)/bin
 QUIET  := -qq --disable-pip-version-check --no-input
 PIP    := $(BIN)/python -m pip $(QUIET)
 UV     := build/uv/bin/uv
+PROXY  := build/envs/proxy
 
 # On two cores, without what takes half a minute by itself.
 PYTEST := -m pytest -n 2 --dist worksteal -m "not slow"
@@ -23,7 +24,7 @@ PYTHONS  := 3.11 3.12 3.13
 # Whom `make bench-peers` measures, and what they are installed as.
 PEERS := langchain=langchain-openai pydantic_ai=pydantic-ai-slim[openai] any_llm=any-llm-sdk[openai]
 
-.PHONY: help demo test quick slow lint newest pythons bench bench-peers soak workload lock clean
+.PHONY: help demo test quick slow proxy lint newest pythons bench bench-peers soak workload lock lock-proxy clean
 
 help:  ## list the targets
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
@@ -37,8 +38,10 @@ test: $(VENV)/installed  ## run the tests, on two cores
 quick: $(VENV)/installed  ## run the tests that need no process and no LiteLLM
 	@$(BIN)/python -m pytest -m "not heavy" $(ARGS)
 
-slow: $(VENV)/installed  ## run the tests that `make test` leaves out for time
+slow: $(VENV)/installed $(PROXY)/locked  ## run the tests that `make test` leaves out for time
 	@$(BIN)/python -m pytest -m slow $(ARGS)
+
+proxy: $(PROXY)/locked  ## install LiteLLM's proxy for the tests, in an environment of its own
 
 lint: $(VENV)/installed  ## check style and types
 	@$(BIN)/ruff check
@@ -107,6 +110,12 @@ lock: $(UV)  ## write requirements.lock anew from pyproject.toml; ARGS=--upgrade
 	    --extra local --group dev --group build --group weights --universal --python-version 3.11 --only-binary :all: \
 	    --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(ARGS)
 
+lock-proxy: $(UV)  ## write tests/servers/proxy.lock anew from proxy.in beside it
+	@echo "Resolving tests/servers/proxy.in into proxy.lock"
+	@$(UV) pip compile tests/servers/proxy.in --quiet --python build/uv/bin/python \
+	    --output-file tests/servers/proxy.lock --universal --python-version 3.11 --only-binary :all: \
+	    --generate-hashes --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock-proxy" $(ARGS)
+
 clean:  ## remove everything that was made here
 	rm -rf $(VENV) build dist .hypothesis .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -128,4 +137,10 @@ $(VENV)/locked: requirements.lock
 
 $(VENV)/installed: $(VENV)/locked pyproject.toml
 	@$(PIP) install --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(PROXY)/locked: tests/servers/proxy.lock
+	@echo "Installing LiteLLM's proxy into $(PROXY) (a minute or two, once)"
+	@$(PYTHON) -m venv --clear $(PROXY)
+	@$(PROXY)/bin/python -m pip $(QUIET) install --no-deps --only-binary :all: --require-hashes -r $<
 	@touch $@

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Protocol
+from typing import Any, NoReturn, Protocol
 
 import pytest
 import yaml
@@ -26,7 +26,7 @@ from hypothesis import HealthCheck
 from hypothesis import settings as hypothesis_settings
 from llmock.testing import LLMockServer
 from prometheus_client import CollectorRegistry
-from servers import Llmock, RedisServer, ScriptedServer, never_accepts, refused_port
+from servers import PROXY_PROGRAM, Llmock, ProxyServer, RedisServer, ScriptedServer, never_accepts, refused_port
 
 from modelrouter import Router, environment
 from modelrouter.backend.current import LITELLM
@@ -51,7 +51,7 @@ _MATTERS = re.compile(
 _LIBRARIES = ("HF_", "LITELLM_", "TIKTOKEN_")
 """Variables that the door sets once, before LiteLLM is imported; LiteLLM looks at some later."""
 
-_HEAVY = {"server", "llmock", "bare_litellm", "needs_program", "redis_server"}
+_HEAVY = {"server", "llmock", "bare_litellm", "needs_program", "redis_server", "litellm_proxy"}
 """Fixtures that load LiteLLM, or start or need a program: who asks for them is `heavy`."""
 
 strayed: list[str] = []
@@ -159,6 +159,13 @@ def keys(monkeypatch: pytest.MonkeyPatch) -> str:
     return CANARY
 
 
+def _missing(reason: str) -> NoReturn:
+    """Skips the test at hand for this reason, but fails it on CI."""
+    if os.environ.get("CI", "").lower() in ("1", "true"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
 @pytest.fixture(scope="session")
 def needs_program() -> Callable[[str], str]:
     """Finds a program that is not a Python package. Without it a test is skipped, but fails on CI."""
@@ -166,8 +173,7 @@ def needs_program() -> Callable[[str], str]:
     def find(name: str) -> str:
         path = shutil.which(name)
         if path is None:
-            reason = f"the program {name!r} is not installed here"
-            (pytest.fail if os.environ.get("CI", "").lower() in ("1", "true") else pytest.skip)(reason)
+            _missing(f"the program {name!r} is not installed here")
         return path
 
     return find
@@ -226,6 +232,31 @@ def redis_server(_redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr("modelrouter.store.connections.LIMIT", 10.0)
     _redis_server.reset()
     return _redis_server
+
+
+class StartProxy(Protocol):
+    """Starts LiteLLM's proxy with a configuration, as a file or as its text; `environment`: keys, and whatever else it
+    is to have in its own."""
+
+    def __call__(self, config: Path | str, environment: Mapping[str, str] | None = None) -> ProxyServer: ...
+
+
+@pytest.fixture(scope="module")
+def litellm_proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartProxy]:
+    """A start takes ten to twenty seconds; all that were started end with the module. Skipped without its environment,
+    but fails on CI."""
+    if not PROXY_PROGRAM.exists():
+        _missing("LiteLLM's proxy is not installed here: make proxy")
+    with ExitStack() as proxies:
+
+        def start(config: Path | str, environment: Mapping[str, str] | None = None) -> ProxyServer:
+            directory = tmp_path_factory.mktemp("proxy")
+            if isinstance(config, str):
+                (directory / "config.yaml").write_text(config)
+                config = directory / "config.yaml"
+            return proxies.enter_context(ProxyServer(directory, config, environment))
+
+        yield start
 
 
 # -- stores

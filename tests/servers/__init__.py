@@ -1,7 +1,8 @@
 """Servers for the tests: real sockets on loopback, answers as scripted, a ledger of what came in.
 
 ``ScriptedServer`` speaks the wire formats of OpenAI, Anthropic and Ollama and can misbehave on every level down to the
-socket. ``Llmock`` is the independent implementation of the first two, for what it can do. ``RedisServer`` is a Redis.
+socket. ``Llmock`` is the independent implementation of the first two, for what it can do. ``RedisServer`` is a Redis,
+``ProxyServer`` LiteLLM's proxy.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ from .answers import Answer, Break, Drip, Drop, Fault, Garbage, Gate, Hang, Know
 from .ledger import Outcome, Request
 from .llmocked import Llmock
 from .ports import babbler, never_accepts, refused_port
+from .proxy import PROXY_PROGRAM, ProxyServer
 from .redis import RedisServer
 from .scripted import ScriptedServer
 
 __all__ = [
+    "PROXY_PROGRAM",
     "Answer",
     "Break",
     "Drip",
@@ -25,6 +28,7 @@ __all__ = [
     "Known",
     "Llmock",
     "Outcome",
+    "ProxyServer",
     "RedisServer",
     "Reply",
     "Request",

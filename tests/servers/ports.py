@@ -1,4 +1,4 @@
-"""Addresses where nobody answers, or where what answers makes no sense."""
+"""Free ports, and addresses where nobody answers, or where what answers makes no sense."""
 
 from __future__ import annotations
 
@@ -9,7 +9,15 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
-__all__ = ["babbler", "never_accepts", "refused_port"]
+__all__ = ["babbler", "free_port", "never_accepts", "refused_port"]
+
+
+def free_port() -> int:
+    """A loopback port that nobody has at the moment."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
 
 
 @contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -15,17 +14,9 @@ from typing import Any, Self
 from redis import Connection
 from redis.exceptions import RedisError
 
-from .ports import babbler
+from .ports import babbler, free_port
 
 __all__ = ["RedisServer"]
-
-
-def _free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
-        return port
-
 
 _PREFIX = "modelrouter:{1}:"
 _AGE = """
@@ -55,7 +46,7 @@ class RedisServer:
         self._program = program
         self._cluster = cluster
         self._directory = directory
-        self.port = _free_port()
+        self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self.file = directory / "redis.sock"
         self._process: subprocess.Popen[bytes] | None = None
@@ -65,7 +56,7 @@ class RedisServer:
         place = ["--port", self.port, "--bind", "127.0.0.1", "--unixsocket", self.file, "--dir", self._directory]
         command = [self._program, *map(str, place), "--save", "", "--appendonly", "no"]
         if self._cluster:
-            command += ["--cluster-enabled", "yes", "--cluster-port", str(_free_port())]
+            command += ["--cluster-enabled", "yes", "--cluster-port", str(free_port())]
         log = self._directory / "redis.log"
         with log.open("ab") as output:
             self._process = subprocess.Popen(command, stdout=output, stderr=output)

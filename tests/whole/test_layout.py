@@ -179,6 +179,10 @@ def test_the_wheel_has_the_catalog_and_the_types_and_nothing_else_of_ours(tmp_pa
         assert archive.read("modelrouter/models.yaml") == (ROOT / "config/models.yaml").read_bytes()
 
 
+def _locked(path: str) -> dict[str, str]:
+    return dict(re.findall(r"^([a-z0-9-]+)==(\S+)", (ROOT / path).read_text(), re.MULTILINE))
+
+
 def test_the_lock_has_what_pyproject_asks_for() -> None:
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
     project = pyproject["project"]
@@ -188,6 +192,10 @@ def test_the_lock_has_what_pyproject_asks_for() -> None:
         *(line for lines in project["optional-dependencies"].values() for line in lines),
         *(line for lines in pyproject["dependency-groups"].values() for line in lines),
     ]
-    locked = dict(re.findall(r"^([a-z0-9-]+)==(\S+)", (ROOT / "requirements.lock").read_text(), re.MULTILINE))
+    locked = _locked("requirements.lock")
     stale = [line for line in wanted if (need := Requirement(line)) and locked.get(need.name, "") not in need.specifier]
     assert not stale, f"requirements.lock is behind pyproject.toml, run 'make lock': {stale}"
+
+
+def test_the_proxy_of_the_tests_is_of_the_locked_litellm() -> None:
+    assert _locked("tests/servers/proxy.lock")["litellm"] == _locked("requirements.lock")["litellm"]
