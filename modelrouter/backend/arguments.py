@@ -15,7 +15,7 @@ from modelrouter.parameters import having
 from modelrouter.planning.exchange import Request
 from modelrouter.redaction import without_password
 
-from . import schemas
+from . import gateway, schemas
 from .abilities import needs, passed, taken, takes
 from .copies import copied
 from .thinking import make_room
@@ -49,16 +49,18 @@ def arguments_of(
         "litellm_call_id": f"{OWN_CALLS}{uuid.uuid4()}",
     }
     make_room(arguments, request.settled)
-    schemas.fit(arguments)
-    if target.api_base is not None:
-        arguments["api_base"], password = without_password(target.api_base)
+    if target.gateway is None:
+        schemas.fit(arguments)
+    address = target.api_base if target.gateway is None else target.gateway.url
+    if address is not None:
+        arguments["api_base"], password = without_password(address)
         if password is not None:
             # As a header: clients that send a key refuse a password in the address.
             basic = b64encode(password.encode()).decode()
             arguments["extra_headers"] = {"Authorization": f"Basic {basic}", **(arguments.get("extra_headers") or {})}
     if key is not None:
         arguments["api_key"] = key.get_secret_value()
-    elif provider.wants_key:
+    elif provider.wants_key or target.gateway is not None:
         arguments["api_key"] = "none"
     if provider.most_tokens is not None and not arguments.keys() & having("limit"):
         # Where one is set for the reasoning alone, LiteLLM adds to it.
@@ -73,6 +75,8 @@ def arguments_of(
         arguments["_skip_mcp_handler"] = True
     if stream:
         arguments |= {"stream": True, "stream_options": {"include_usage": True}}
+    if target.gateway is not None:
+        gateway.route(arguments, target.name, within)
     return arguments
 
 

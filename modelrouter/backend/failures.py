@@ -112,7 +112,7 @@ def _classified(error: BaseException, target: Target, secrets: Sequence[str]) ->
         return Failure(Kind.AUTH, why, raised=raised, unsent=True)
     answered = any(map(_answered, chain))
     status = _status(error)
-    if raised == "APIConnectionError" or ((status or 500) >= 500 and _NOT_JSON.search(said)):
+    if (raised == "APIConnectionError" and not answered) or ((status or 500) >= 500 and _NOT_JSON.search(said)):
         status = None  # LiteLLM makes one up where there was no answer, or one that it could not read
     if refusal.enveloped and not answered:
         status = refusal.status  # of an error in a stream, or in an answer of status 200
@@ -247,8 +247,8 @@ def _answered(link: BaseException) -> bool:
 
 
 def _retry_after(error: BaseException, said: str) -> float | None:
-    """Seconds that the provider asked to wait: delta-seconds or a date (RFC 9110, 10.2.3), OpenAI's retry-after-ms, or
-    what the message says."""
+    """Seconds that the provider asked to wait: delta-seconds or a date (RFC 9110, 10.2.3), OpenAI's retry-after-ms,
+    what LiteLLM's proxy passes on of either, or what the message says."""
     for link in links(error):
         response = getattr(link, "response", None)
         for headers in (getattr(link, "litellm_response_headers", None), getattr(response, "headers", None)):
@@ -256,7 +256,7 @@ def _retry_after(error: BaseException, said: str) -> float | None:
                 continue
             if (milliseconds := _number(headers.get("retry-after-ms"))) is not None:
                 return milliseconds / 1000
-            value = headers.get("retry-after")
+            value = headers.get("retry-after") or headers.get("llm_provider-retry-after")
             if (seconds := _number(value)) is not None:
                 return seconds
             if isinstance(value, str) and (date := email.utils.parsedate_tz(value)) is not None:

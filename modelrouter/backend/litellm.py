@@ -10,7 +10,7 @@ import asyncio
 import functools
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias, TypeVar
 
 from pydantic import SecretStr
@@ -24,7 +24,7 @@ from modelrouter.errors import CannotSend, EmbeddedUnavailable
 from modelrouter.planning.exchange import Failure, Obstacle, Piece, Reply, Request
 from modelrouter.redaction import one_line
 
-from . import abilities, loading, tables
+from . import abilities, gateway, loading, tables
 from .answers import reply
 from .arguments import arguments_of
 from .failures import classify
@@ -34,7 +34,7 @@ from .said import Said
 from .stream import Stream
 
 T = TypeVar("T")
-Failed: TypeAlias = Callable[[Exception], Failure]
+Billed: TypeAlias = Callable[[Reply, Any], Reply]
 
 _ABILITIES = {
     "reasoning": "supports_reasoning",
@@ -57,7 +57,8 @@ class LiteLLM:
 
     async def warm(self) -> None:
         request = Request(({"role": "user", "content": "hi"},), {"mock_response": "hi"})
-        await self._call(Target("warm-up", "openai/warm-up", "openai"), request, None, 30.0, stream=False)
+        with connections.watch() as watch:
+            await self._call(Target("warm-up", "openai/warm-up", "openai"), request, None, 30.0, watch, stream=False)
 
     def obstacle(self, target: Target, request: Request) -> Obstacle | None:
         if (variable := missing_key(target)) is not None:
@@ -78,11 +79,23 @@ class LiteLLM:
         return said
 
     async def send(self, target: Target, request: Request, *, within: float) -> Reply | Failure:
-        return await self._ask(target, request, within, lambda _, answer, said, *__: reply(answer, said), stream=False)
+        def whole(got: _Got) -> Reply:
+            return got.billed(reply(got.answer, got.said), getattr(got.answer, "usage", None))
+
+        return await self._ask(target, request, within, whole, stream=False)
 
     async def open(self, target: Target, request: Request, *, within: float, thinking: bool) -> Piece | Reply | Failure:
-        def begun(served: Target, chunks: Any, said: Said, quick: bool, failed: Failed) -> Stream:
-            return Stream(served, request, chunks, said, quick=quick, thinking=thinking, failed=failed)
+        def begun(got: _Got) -> Stream:
+            return Stream(
+                got.served,
+                request,
+                got.answer,
+                got.said,
+                quick=got.quick,
+                thinking=thinking,
+                failed=got.failed,
+                billed=got.billed,
+            )
 
         began = time.monotonic()
         opened = await self._ask(target, request, within, begun, stream=True)
@@ -99,13 +112,13 @@ class LiteLLM:
         target: Target,
         request: Request,
         within: float,
-        made: Callable[[Target, Any, Said, bool, Failed], T],
+        made: Callable[[_Got], T],
         *,
         stream: bool,
     ) -> T | Failure:
         """Send one request: what is `made` of what LiteLLM returns."""
         began = time.monotonic()
-        key = environment.secret(target.key_env) if target.key_env is not None else None
+        key = environment.secret(target.key[0]) if target.key[0] is not None else None
         if target.provider == "embedded":
             try:
                 server = await asyncio.to_thread(embedded.endpoint, gguf=environment.gguf(), timeout=within)
@@ -117,26 +130,63 @@ class LiteLLM:
             try:
                 left = max(0.0, within - (time.monotonic() - began))
                 async with asyncio.timeout(left):
-                    answer, said, quick = await self._call(target, request, key, left, stream=stream)
-                return made(target, answer, said, quick, functools.partial(_failure, target=target, key=key))
+                    return made(await self._call(target, request, key, left, watch, stream=stream))
             except TimeoutError:
                 return Failure.timeout(within)
             except Exception as error:  # noqa: BLE001 - providers' clients raise whatever they like; all are failures
-                return _failure(error, target, key, unsent=watch.unsent)
+                failure = _failure(error, target, key, unsent=watch.unsent)
+        if (through := target.gateway) is None or not gateway.is_silent(failure, watch.headers):
+            return failure
+        direct, left = replace(target, gateway=None), within - (time.monotonic() - began)
+        if through.direct and missing_key(direct) is None and left > 0:
+            return await self._ask(direct, request, left, made, stream=stream)
+        return replace(failure, message=f"the gateway: {failure.message}")
 
     async def _call(
-        self, target: Target, request: Request, key: SecretStr | None, within: float, *, stream: bool
-    ) -> tuple[Any, Said, bool]:
-        """What LiteLLM returns, what the provider itself said, and whether LiteLLM was called the quick way."""
-        said = Said(parts=not of_string(target.litellm_model).reads_parts)
+        self,
+        target: Target,
+        request: Request,
+        key: SecretStr | None,
+        within: float,
+        watch: connections.Watch,
+        *,
+        stream: bool,
+    ) -> _Got:
+        """Have LiteLLM send it. `watch` has the headers of the answer, once there is one."""
         arguments = arguments_of(target, request, key, within, stream=stream)
+        said = Said(parts=not of_string(arguments["model"]).reads_parts)
         completion, extra = await way.completion(arguments)
         try:
             answer = await completion(**arguments, **extra, logger_fn=said)
         except Exception:
             if (answer := said.whole()) is None:
                 raise
-        return answer, said, way.is_quick(extra)
+        return _Got(
+            target if target.gateway is None else gateway.served(target, target.gateway),
+            answer,
+            said,
+            way.is_quick(extra),
+            functools.partial(_failure, target=target, key=key),
+            functools.partial(_billed, target, watch),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Got:
+    """What LiteLLM has returned, and how it is read."""
+
+    served: Target
+    answer: Any
+    said: Said
+    """By the provider itself."""
+    quick: bool
+    """LiteLLM was called the quick way."""
+    failed: Callable[[Exception], Failure]
+    billed: Billed
+
+
+def _billed(target: Target, watch: connections.Watch, reply: Reply, usage: Any) -> Reply:
+    return reply if target.gateway is None else gateway.billed(reply, target, watch.headers, usage)
 
 
 def _failure(error: Exception, target: Target, key: SecretStr | None, *, unsent: bool = False) -> Failure:
@@ -145,4 +195,6 @@ def _failure(error: Exception, target: Target, key: SecretStr | None, *, unsent:
         secrets.append(key.get_secret_value())
     if (why := own(error, unsent=unsent)) is not None:
         raise CannotSend(one_line(why, secrets)) from None
-    return classify(error, target, secrets, unsent=unsent)
+    if (through := target.gateway) is None:
+        return classify(error, target, secrets, unsent=unsent)
+    return gateway.read(classify(error, gateway.served(target, through), secrets, unsent=unsent), through, target.name)

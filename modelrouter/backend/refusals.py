@@ -102,6 +102,7 @@ def inside(text: str) -> dict[str, Any] | None:
 def _walk(body: Any, depth: int = 0) -> Iterator[tuple[str | None, str]]:
     """Words, under None, and codes, under their names."""
     if isinstance(body, str):
+        body = _bare(body)  # of LiteLLM's proxy
         found = list(_walk(inside(body), depth + 1))  # a gateway repeats what it was told
         told = any(name is None for name, _ in found)
         yield (None, body.partition("{")[0] if told else body)

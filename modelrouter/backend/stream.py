@@ -37,12 +37,14 @@ class Stream:
         quick: bool,
         thinking: bool,
         failed: Callable[[Exception], Failure],
+        billed: Callable[[Reply, Any], Reply],
     ) -> None:
         """Read the `wrapper` that LiteLLM's completion has returned. Quick: nobody of LiteLLM's callbacks listens."""
         self._target = target
         self._request = request
         self._wrapper = wrapper
         self._failed = failed
+        self._billed = billed
         self._chunks = way.chunks(wrapper, target.litellm_model, said, quick=quick)
         self._thinking = thinking
         self._ready: deque[str] = deque()
@@ -162,13 +164,15 @@ class Stream:
             build = functools.partial(_response, self._chunks, calls if self._calls.only_functions else ())
         if self._apart.found:
             build = functools.partial(_told_apart, build, text, thoughts)
-        return Reply(
+        counted = [chunk.usage for chunk in self._chunks.said() if getattr(chunk, "usage", None) is not None]
+        reply = Reply(
             text=text,
             usage=self._said(),
             finish_reason="content_filter" if self._refused and not self._texts else finish or None,
             tool_calls=calls,
             response=_Built(build),
         )
+        return self._billed(reply, counted[-1] if counted else None)
 
 
 class _Built:

@@ -98,6 +98,11 @@ def _dangling(value: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...],
             yield ("aliases", alias), f"goes round in a circle: {' -> '.join(circle)}"
         elif what := lost(name):
             yield ("aliases", alias), what
+    gateway = value.get("gateway")
+    through = gateway.get("models") if isinstance(gateway, dict) else None
+    for position, item in enumerate(through if isinstance(through, list) else []):
+        if what := lost(item):
+            yield ("gateway", "models", position), what
     prefixes: dict[str, str] = {}
     for name, entry in modules.items():
         settings = entry if isinstance(entry, dict) else {}

@@ -12,8 +12,8 @@ from modelrouter.redaction import shown as quoted
 from .known_providers import BUILT_IN, Provider, known, litellm_string, mistyped, of_string
 from .overrides import Environment
 from .prices import FREE
-from .schema import VARIABLE, CatalogFile, ModelEntry, Prices, ProviderEntry, address_flaw
-from .target import Price, PriceTier, Target
+from .schema import VARIABLE, CatalogFile, GatewayEntry, ModelEntry, Prices, ProviderEntry, address_flaw
+from .target import Gateway, Price, PriceTier, Target
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,8 @@ class Names:
     """LiteLLM string -> the listed model that is called by it at its provider's address."""
     _provider: Callable[[str], Provider] = field(repr=False)
     """A provider as the file and the environment have it; with an ``api_base``, it is not called at its own address."""
+    _routed: Callable[[Target], Target] = field(repr=False)
+    """The model with the gateway that it is asked through."""
 
     @classmethod
     def of(cls, file: CatalogFile, path: str, environment: Environment) -> tuple[Names, list[Problem]]:
@@ -69,18 +71,26 @@ class Names:
         def provider_of(name: str) -> Provider:
             return providers.get(name) or provider(name)
 
-        models: dict[str, Target] = {}
-        strings: dict[str, Target] = {}
-        for name, entry in file.models.items():
-            base = address(entry.api_base, f"models.{name}.api_base")
-            models[name] = _target(name, entry, provider_of(of_string(entry.model).name), base)
-            if base is None:  # a string names the provider, never somebody's server of the same interface
-                strings.setdefault(entry.model, models[name])
         aliases = dict(file.aliases)
         for alias in file.aliases:
             while (end := aliases[alias]) in aliases:  # `check` has made sure that there is an end
                 aliases[alias] = aliases[end]
-        return cls(path, MappingProxyType(models), MappingProxyType(aliases), strings, provider_of), problems
+        gateway = _gateway(file.gateway, environment, address)
+        named = file.gateway.models if file.gateway is not None else "all"
+        through = None if named == "all" else {aliases.get(name, name) for name in named}
+
+        def routed(target: Target) -> Target:
+            asked = target.provider != "embedded" and (through is None or target.name in through)
+            return replace(target, gateway=gateway) if asked else target
+
+        models: dict[str, Target] = {}
+        strings: dict[str, Target] = {}
+        for name, entry in file.models.items():
+            base = address(entry.api_base, f"models.{name}.api_base")
+            models[name] = routed(_target(name, entry, provider_of(of_string(entry.model).name), base))
+            if base is None:  # a string names the provider, never somebody's server of the same interface
+                strings.setdefault(entry.model, models[name])
+        return cls(path, MappingProxyType(models), MappingProxyType(aliases), strings, provider_of, routed), problems
 
     def find(self, name: str) -> Target | None:
         """The model that a chain or ``model=`` means by `name`: a model, an alias, or any LiteLLM string."""
@@ -138,11 +148,33 @@ class Names:
         return self._unlisted(string)
 
     def _unlisted(self, string: str) -> Target:
-        return _target(string, ModelEntry(model=string), self._provider(of_string(string).name), listed=False)
+        return self._routed(
+            _target(string, ModelEntry(model=string), self._provider(of_string(string).name), listed=False)
+        )
 
     def _unknown(self, name: str, hint: str | None) -> UnknownModel:
         name = name if quoted(name) == repr(name) else quoted(name)  # a key that landed in LLM_MODEL
         return UnknownModel(name, self.path, {*self.models, *self.aliases}, hint)
+
+
+def _gateway(
+    entry: GatewayEntry | None, environment: Environment, address: Callable[[str | None, str], str | None]
+) -> Gateway | None:
+    """The gateway of the file, or of GATEWAY_URL alone, which counts before the file's address."""
+    at, url = "gateway.url", entry.url if entry is not None else None
+    if environment.values("GATEWAY_URL"):
+        at, url = "the gateway", "${GATEWAY_URL}"
+    if url is None or _is_empty(url, environment):
+        return None
+    named = entry.api_key_env if entry is not None else None
+    direct = entry is not None and entry.otherwise == "direct"
+    return Gateway(address(url, at) or "", named or "GATEWAY_API_KEY", key_required=named is not None, direct=direct)
+
+
+def _is_empty(url: str, environment: Environment) -> bool:
+    """Of ``${VAR:-}``, without the variable."""
+    variable = VARIABLE.fullmatch(url)
+    return variable is not None and variable[2] == "" and not environment.values(variable[1])
 
 
 def _target(

@@ -105,6 +105,8 @@ TAGS = {
     "<free>": "free, or a mapping with input and output",
     "<settings>": "",
     "<switch>": "true, false or {ttl: seconds}",
+    "<names>": "",
+    "<all>": "all, or a list of models",
 }
 """What pydantic puts into an error's path for the branch of a union that it took, and what was possible there."""
 
@@ -254,6 +256,26 @@ class ModuleEntry(_Entry):
     """For people."""
 
 
+Names = Annotated[
+    Annotated[Annotated[list[Name], Field(min_length=1)], Tag("<names>")] | Annotated[Literal["all"], Tag("<all>")],
+    Discriminator(lambda value: "<names>" if isinstance(value, list) else "<all>"),
+]
+
+
+class GatewayEntry(_Entry):
+    """LiteLLM's proxy: it has the keys, and models are asked through it, under their names in this file."""
+
+    url: Address
+    """Where it is. ${VAR:-default} is replaced from the environment, where GATEWAY_URL counts before it; empty, there
+    is none."""
+    api_key_env: Variable | None = None
+    """The variable that holds the key which it wants. Left out: GATEWAY_API_KEY, if it is set."""
+    models: Names = "all"
+    """all, or the models and aliases that are asked through it."""
+    otherwise: Literal["direct", "error"] = "error"
+    """When it does not answer itself: error, or direct, to ask models whose keys are here at their own addresses."""
+
+
 class CatalogFile(_Entry):
     """Which model each part of an application calls, what happens when it fails, and what it costs."""
 
@@ -267,6 +289,8 @@ class CatalogFile(_Entry):
     """The parts of the application; default is for calls that name none, and what the others inherit from."""
     budget: BudgetEntry | None = None
     """What all modules together may spend."""
+    gateway: GatewayEntry | None = None
+    """LiteLLM's proxy, through which models are asked."""
 
 
 _ENTRIES: Mapping[tuple[str | int, ...], type[BaseModel]] = {
@@ -280,6 +304,7 @@ _ENTRIES: Mapping[tuple[str | int, ...], type[BaseModel]] = {
     ("modules", "*", "cache"): CacheEntry,
     ("modules", "*", "budget"): BudgetEntry,
     ("budget",): BudgetEntry,
+    ("gateway",): GatewayEntry,
 }
 
 

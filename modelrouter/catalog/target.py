@@ -46,6 +46,19 @@ class Price:
 
 
 @dataclass(frozen=True, slots=True)
+class Gateway:
+    """LiteLLM's proxy, through which models are asked under their names in the catalog."""
+
+    url: str
+    key_env: str | None = None
+    """The variable of the key that it wants; None: it wants none."""
+    key_required: bool = False
+    """Without the key no request is sent."""
+    direct: bool = False
+    """Where it does not answer itself, its models are asked at their own addresses, if their keys are here."""
+
+
+@dataclass(frozen=True, slots=True)
 class Target:
     """One model of a chain: whom to call, and what the catalog knows of it."""
 
@@ -79,6 +92,15 @@ class Target:
     """A catalog name to move to."""
     supports: Mapping[str, bool] = field(default_factory=nothing)
     """What it can do where LiteLLM's tables are wrong: ``tools``, ``response_format``, ``images``, ``reasoning``."""
+    gateway: Gateway | None = None
+    """What it is asked through. Its own address and key are then the gateway's affair."""
+
+    @property
+    def key(self) -> tuple[str | None, bool]:
+        """The variable of the key that a request is sent with, and whether none is sent without it."""
+        if self.gateway is not None:
+            return self.gateway.key_env, self.gateway.key_required
+        return self.key_env, self.key_required
 
     @property
     def label(self) -> str:
@@ -154,8 +176,9 @@ class Resolved:
 
 def missing_key(target: Target) -> str | None:
     """The variable of the key without which the model is not called, when it is not set."""
-    if target.key_required and target.key_env is not None and environment.secret(target.key_env) is None:
-        return target.key_env
+    variable, required = target.key
+    if required and variable is not None and environment.secret(variable) is None:
+        return variable
     return None
 
 
@@ -163,8 +186,8 @@ def broken_key(target: Target) -> tuple[str, str] | None:
     """The variable of a key that cannot be right, and what is wrong with it: no request is worth sending with it.
 
     Where LiteLLM finds the key by itself it takes that of the provider's name, ``GROQ_API_KEY``."""
-    variables = [target.key_env]
-    if target.key_env is None:
+    variables = [target.key[0]]
+    if variables == [None] and target.gateway is None:
         begins = target.provider.partition("_")[0].upper()
         variables = [
             name for name in sorted(environment.names()) if name.startswith(begins) and name.endswith("API_KEY")

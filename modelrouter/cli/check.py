@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -32,13 +31,11 @@ from modelrouter.planning.exchange import Request
 from modelrouter.redaction import shown_address
 from modelrouter.store.default import default_store
 
-from . import budgets
+from . import budgets, gateways
+from .addresses import PATIENCE, opener
 from .budgets import BudgetReport
 
 Level = Literal["error", "warning"]
-
-_PATIENCE = 2.0
-"""Seconds for an answer that the other side has at hand: Ollama's list of models."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +95,8 @@ def check(
 ) -> Report:
     """Look at a catalog, or at one module of it, and at what it points at: keys, addresses, prices.
 
-    Sends nothing but a question to each Ollama (``GET /api/tags``). Needs LiteLLM loaded, for its prices.
+    Sends nothing but questions to each Ollama and each gateway, which models they have. Needs LiteLLM loaded, for its
+    prices.
     `prompt_tokens`: of the prompt whose highest price is wanted; None: as many as each model takes. `ledger`: has what
     is spent of budgets.
 
@@ -108,10 +106,13 @@ def check(
     tags = cache(_tags)
     in_use = {target.name: target for resolved in chosen for target in resolved.chain}
     unusable = {name: why for name, target in in_use.items() if (why := _unusable(target, tags)) is not None}
+    through, told = gateways.unusable({name: target for name, target in in_use.items() if name not in unusable})
+    unusable |= through
     priced = in_use if module is not None else {**catalog.models, **in_use}
     findings = [
         *_without_models(chosen, unusable),
         *(Finding("warning", catalog.path, warning) for warning in catalog.warnings),
+        *(Finding("warning", "the gateway", warning) for warning in told),
         *_without_an_answer(chosen, unusable),
         *_of_the_cache(chosen),
         *(finding for target in priced.values() for finding in _of_price(target)),
@@ -142,6 +143,8 @@ def _unusable(target: Target, tags: Callable[[Provider, str], frozenset[str] | s
         return f"{variable} is not set"
     if (broken := broken_key(target)) is not None:
         return broken[1]
+    if target.gateway is not None:
+        return None
     if target.provider == "embedded":
         return embedded.present(gguf=environment.gguf())
     row = known(target.provider)
@@ -154,21 +157,11 @@ def _unusable(target: Target, tags: Callable[[Provider, str], frozenset[str] | s
     return None
 
 
-class _Staying(urllib.request.HTTPRedirectHandler):
-    """Asks nobody but the address in the catalog."""
-
-    def redirect_request(self, *_: object) -> None:
-        return None
-
-
-_opener = urllib.request.build_opener(_Staying)
-
-
 def _tags(row: Provider, api_base: str) -> frozenset[str] | str:
     """The names of the models that this server has, or what is wrong with it."""
     shown, name = shown_address(api_base) or api_base, row.name.capitalize()
     try:
-        with _opener.open(f"{api_base.rstrip('/')}{row.tags}", timeout=_PATIENCE) as answer:
+        with opener.open(f"{api_base.rstrip('/')}{row.tags}", timeout=PATIENCE) as answer:
             return frozenset(model["name"] for model in json.load(answer)["models"])
     except urllib.error.HTTPError as error:
         with error:

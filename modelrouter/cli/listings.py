@@ -51,7 +51,7 @@ def chain_of(screen: Screen, catalog: Catalog, module: str, *, as_json: bool) ->
     if as_json:
         records = [
             _facts(target)
-            | {"key": _key(target), "api_base": shown_address(target.api_base)}
+            | {"key": _key(target), "api_base": _address(target), "gateway": target.gateway is not None}
             | {"timeout": timeout, "max_tokens": max_tokens, "params": target.params}
             for target, timeout, max_tokens in chain
         ]
@@ -71,7 +71,7 @@ def chain_of(screen: Screen, catalog: Catalog, module: str, *, as_json: bool) ->
             target.litellm_model,
             target.provider,
             _key_shown(target),
-            shown_address(target.api_base) or "the provider's",
+            (_address(target) or "the provider's") + (" (gateway)" if target.gateway is not None else ""),
             per_million(own_price(target)),
             seconds(timeout),
             _shown("max_tokens", max_tokens),
@@ -135,19 +135,25 @@ def _facts(target: Target) -> dict[str, Any]:
 
 def _key(target: Target) -> dict[str, Any] | None:
     broken = broken_key(target)
-    if (name := target.key_env or (broken and broken[0])) is None:
+    variable, required = target.key
+    if (name := variable or (broken and broken[0])) is None:
         return None
-    facts = {"variable": name, "set": secret(name) is not None, "required": target.key_required}
+    facts = {"variable": name, "set": secret(name) is not None, "required": required}
     return facts | {"problem": broken and broken[1]}
 
 
 def _key_shown(target: Target) -> str:
     if (broken := broken_key(target)) is not None:
         return broken[1].partition(";")[0]
-    if target.key_env is None:
+    variable, required = target.key
+    if variable is None:
         return "none" if known(target.provider).on_this_machine else "the provider's way"
-    missing = "NOT SET" if target.key_required else "not set, not needed"
-    return f"{target.key_env} {'set' if secret(target.key_env) is not None else missing}"
+    missing = "NOT SET" if required else "not set, not needed"
+    return f"{variable} {'set' if secret(variable) is not None else missing}"
+
+
+def _address(target: Target) -> str | None:
+    return shown_address(target.api_base if target.gateway is None else target.gateway.url)
 
 
 def _retirement(target: Target) -> str:

@@ -55,6 +55,8 @@ class Reply:
     """LiteLLM's ``ModelResponse``, or a function that builds it."""
     estimated: bool = False
     """The usage is counted by LiteLLM's tokenizer."""
+    billed_usd: Decimal | None = None
+    """What a gateway says that it cost, where its word counts."""
 
 
 class Thinking(str):

@@ -115,12 +115,15 @@ class Progress:
         # An answer is billed, turned down or not, and so is what came of a stream. Nobody knows what a provider bills
         # for an answer that was not waited for; an error is free.
         billed = not isinstance(outcome, Failure) or outcome.usage is not None or outcome.kind is Kind.TIMEOUT
+        cost = self.facts.cost(target, outcome.usage) if billed else Decimal(0)
+        if isinstance(outcome, Reply) and outcome.billed_usd is not None:
+            cost = outcome.billed_usd
         return target.attempt(
             "ok" if failure is None else "skipped" if failure.unsent else "error",
             error_kind=failure.kind if failure else None,
             error=failure.message if failure else None,
             latency_s=self.now - began - self.reader,
-            cost_usd=self.facts.cost(target, outcome.usage) if billed else Decimal(0),
+            cost_usd=cost,
             usage=outcome.usage,
             estimated=outcome.estimated,
             retry_after=failure.retry_after if failure else None,

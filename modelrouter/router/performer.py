@@ -114,7 +114,9 @@ class Performer:
         return bool(track.caps())
 
     def cost(self, target: Target, usage: Usage | None) -> Decimal | None:
-        return prices.cost(usage, current().price(target))
+        # What a gateway asks is its affair, where the catalog does not say.
+        price = current().price(target) if target.gateway is None else prices.own_price(target)
+        return prices.cost(usage, price)
 
     # What it has done
 

@@ -95,8 +95,11 @@ modul: {}
         (b"# nothing\n", "line 1: the file is empty"),
         (b"\x00\x01\xff\xfe", "line 1: this is not a text file in UTF-8"),
         ("modules: {default: {chain: [é]}}".encode("latin-1"), "line 1: this is not a text file in UTF-8"),
-        ("- a\n- b\n", "line 1: expected the keys providers, models, aliases, modules, budget, got a list"),
-        ("just text", "line 1: expected the keys providers, models, aliases, modules, budget, got 'just text'"),
+        ("- a\n- b\n", "line 1: expected the keys providers, models, aliases, modules, budget, gateway, got a list"),
+        (
+            "just text",
+            "line 1: expected the keys providers, models, aliases, modules, budget, gateway, got 'just text'",
+        ),
         ("a: [1\nb: 2\n", "line 2: not valid YAML: "),
         (
             "a:\n  b: 1\n c: 2\n",

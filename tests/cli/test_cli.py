@@ -370,6 +370,28 @@ def test_check_asks_nobody_whom_a_server_points_at(cli: Cli, catalog: WriteCatal
 
 
 @pytest.mark.heavy
+def test_check_asks_a_gateway_which_models_it_has_and_of_which_version_it_is(
+    cli: Cli, catalog: WriteCatalog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalog({"a": {"model": "openai/a", "price": "free"}, "b": {"model": "anthropic/b", "price": "free"}})
+    with RawServer() as raw:
+        monkeypatch.setenv("GATEWAY_URL", f"{raw.base}/v1/")
+        monkeypatch.setenv("GATEWAY_API_KEY", CANARY)
+        raw.says({"data": [{"id": "a"}], "litellm_version": "1.108.7"})
+        said = cli("check", "default")
+        assert [headers["authorization"] for headers in raw.headers] == [f"Bearer {CANARY}"] * 3
+        assert "warning: model 'b': the gateway at" in said.out
+        assert "is LiteLLM 1.108.7, where streams that were cut off look whole" in said.out
+        raw.says({"data": [{"id": "a"}, {"id": "b"}], "litellm_version": "1.110.2"})
+        assert cli("check", "default").out.splitlines()[-1] == "config/models.yaml: 0 errors, 0 warnings"
+        assert f"{raw.base}/v1 (gateway)" in cli("explain").out
+        raw.says("no", 500)
+        assert (said := cli("check", "default")).code == 1
+        assert f"no gateway answers at {raw.base}/v1: status 500" in said.out
+    assert CANARY not in said.out
+
+
+@pytest.mark.heavy
 def test_check_compares_prices_and_names_successors(cli: Cli, catalog: WriteCatalog, keys: str) -> None:
     catalog(
         {

@@ -10,7 +10,7 @@ import functools
 import inspect
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from modelrouter.catalog.known_providers import of_string
@@ -26,6 +26,8 @@ class Watch:
     ours: bool = False
     """It goes through a client of ours."""
     sent: bool = False
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Of what has answered, whatever its status."""
 
     @property
     def unsent(self) -> bool:
@@ -57,6 +59,11 @@ async def _note(_: Any) -> None:
         _watch.get().sent = True
 
 
+async def _note_answer(response: Any) -> None:
+    with contextlib.suppress(LookupError):
+        _watch.get().headers = response.headers
+
+
 class _Clients:
     """LiteLLM's handler, and OpenAI's clients on top of its pool."""
 
@@ -66,7 +73,7 @@ class _Clients:
 
         from . import lines
 
-        self.handler: Any = AsyncHTTPHandler(event_hooks={"request": [_note], "response": [lines.mend]})
+        self.handler: Any = AsyncHTTPHandler(event_hooks={"request": [_note], "response": [_note_answer, lines.mend]})
         if transport is not None:
             self.handler.client = httpx.AsyncClient(transport=transport, headers=self.handler.client.headers)
         self._openai: dict[tuple[str | None, str], Any] = {}
@@ -130,6 +137,7 @@ async def post(url: Any, headers: Any, content: bytes, *, timeout: float, stream
             response = await client.send(following, stream=stream)
         else:
             response.request = request
+            await _note_answer(response)
             await lines.mend(response)
         if not stream or not response.is_success:
             await response.aread()
