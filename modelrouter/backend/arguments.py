@@ -51,6 +51,8 @@ def arguments_of(
     make_room(arguments, request.settled)
     if target.gateway is None:
         schemas.fit(arguments)
+    else:
+        gateway.route(arguments, target.name, within)
     address = target.api_base if target.gateway is None else target.gateway.url
     if address is not None:
         arguments["api_base"], password = without_password(address)
@@ -69,14 +71,13 @@ def arguments_of(
     able |= {name for name in needs(request) if target.supports.get(name)}
     # What LiteLLM says that a model of this name takes it puts into the provider's form; the rest goes as it is.
     if forced := sorted(able & arguments.keys() - (by_name or frozenset())):
-        arguments["allowed_openai_params"] = [*arguments.get("allowed_openai_params", ()), *forced]
+        where = arguments if target.gateway is None else arguments["extra_body"]
+        where["allowed_openai_params"] = [*where.get("allowed_openai_params", ()), *forced]
     if "tools" in arguments:
         # 1.106.2 imports the optional package mcp for any call with tools, unless told not to.
         arguments["_skip_mcp_handler"] = True
     if stream:
         arguments |= {"stream": True, "stream_options": {"include_usage": True}}
-    if target.gateway is not None:
-        gateway.route(arguments, target.name, within)
     return arguments
 
 

@@ -35,10 +35,11 @@ def route(arguments: dict[str, Any], name: str, within: float) -> None:
     for the gateway goes on asking when its client has gone."""
     arguments["model"] = f"litellm_proxy/{name}"
     seconds = math.ceil(within) + 1  # whole ones, and not a shape of its own for each request
-    own = {"disable_fallbacks": True, "num_retries": 0, "timeout": seconds, "stream_timeout": seconds}
+    own: dict[str, Any] = {"disable_fallbacks": True, "num_retries": 0, "timeout": seconds, "stream_timeout": seconds}
     own["drop_params"] = True
-    if (forced := arguments.pop("allowed_openai_params", None)) is not None:
-        own["allowed_openai_params"] = forced
+    for passed_on in ("allowed_openai_params", "extra_headers"):
+        if passed_on in arguments:
+            own[passed_on] = arguments.pop(passed_on)
     arguments["extra_body"] = {**(arguments.get("extra_body") or {}), **own}
 
 

@@ -336,7 +336,8 @@ def test_killed_and_started_again_under_load_the_books_are_those_of_the_servers(
     cost = registry.get_sample_value("llm_cost_usd_total", {"provider": "openai", "model": "openai-1"})
     known = [each.cost_usd or Decimal(0) for each in (*answered, *failed)]
     assert cost == pytest.approx(float(add(known)), rel=1e-12)
-    assert all(each.cost_usd == Decimal("0.00012") for each in answered)
+    # Of a stream that was whole when the proxy went, but for its usage, the cost is unknown.
+    assert {each.cost_usd for each in answered} <= {Decimal("0.00012"), None}
 
 
 @pytest.mark.parametrize("otherwise", ["direct", "error"])
@@ -358,3 +359,30 @@ def test_when_the_gateway_itself_does_not_answer(
     assert server.count() == 0
     assert main(["check"]) == 1
     assert f"no gateway answers at {refused}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("wire", WIRES)
+def test_what_is_asked_for_arrives(wire: str, models: Any, server: ScriptedServer, through: Callable[[], None]) -> None:
+    asked: dict[str, Any] = {
+        "messages": [
+            {"role": "system", "content": [{"type": "text", "text": "Be.", "cache_control": {"type": "ephemeral"}}]},
+            {"role": "user", "content": "hi"},
+        ],
+        "temperature": 0.3,
+        "top_p": 0.9,
+        "stop": ["."],
+        "max_tokens": 2000,
+        "tools": [TOOL],
+        "user": "me",
+        "extra_headers": {"x-team": "blue"},
+    }
+    more = {"anthropic": {"top_k": 3}, "openai": {"seed": 7, "reasoning_effort": "low"}, "ollama": {"top_k": 3}}[wire]
+    first = NAMES[wire][0]
+    models(wire)
+    for turn in (lambda: None, through):
+        turn()
+        with Router() as router:
+            router.complete(**asked, **more)
+    direct, routed = server.requests(first)[-2:]
+    assert routed.body == direct.body
+    assert routed.headers["x-team"] == "blue"
