@@ -52,7 +52,7 @@ def arguments_of(
     if target.gateway is None:
         schemas.fit(arguments)
     else:
-        gateway.route(arguments, target.name, within)
+        gateway.route(arguments, target.served_as, within)
     address = target.api_base if target.gateway is None else target.gateway.url
     if address is not None:
         arguments["api_base"], password = without_password(address)

@@ -24,7 +24,7 @@ _PASSED_ON = "llm_provider-"
 
 def served(target: Target, gateway: Gateway) -> Target:
     """The model as the gateway has it: whose answers are read."""
-    string = f"litellm_proxy/{target.name}"
+    string = f"litellm_proxy/{target.served_as}"
     return replace(
         target, litellm_model=string, provider="litellm_proxy", api_base=gateway.url, own_address=False, gateway=None
     )

@@ -197,4 +197,6 @@ def _failure(error: Exception, target: Target, key: SecretStr | None, *, unsent:
         raise CannotSend(one_line(why, secrets)) from None
     if (through := target.gateway) is None:
         return classify(error, target, secrets, unsent=unsent)
-    return gateway.read(classify(error, gateway.served(target, through), secrets, unsent=unsent), through, target.name)
+    return gateway.read(
+        classify(error, gateway.served(target, through), secrets, unsent=unsent), through, target.served_as
+    )

@@ -79,9 +79,16 @@ class Names:
         named = file.gateway.models if file.gateway is not None else "all"
         through = None if named == "all" else {aliases.get(name, name) for name in named}
 
+        names = {*file.models, *file.aliases, *file.modules}
+
         def routed(target: Target) -> Target:
             asked = target.provider != "embedded" and (through is None or target.name in through)
-            return replace(target, gateway=gateway) if asked else target
+            served_as = target.name
+            if target.name in file.modules:  # whose chain the proxy has by that name
+                served_as = f"model/{target.name}"
+                while served_as in names:
+                    served_as += "_"
+            return replace(target, gateway=gateway if asked else None, served_as=served_as)
 
         models: dict[str, Target] = {}
         strings: dict[str, Target] = {}

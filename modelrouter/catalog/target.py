@@ -47,7 +47,7 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class Gateway:
-    """LiteLLM's proxy, through which models are asked under their names in the catalog."""
+    """LiteLLM's proxy, through which models are asked."""
 
     url: str
     key_env: str | None = None
@@ -94,6 +94,8 @@ class Target:
     """What it can do where LiteLLM's tables are wrong: ``tools``, ``response_format``, ``images``, ``reasoning``."""
     gateway: Gateway | None = None
     """What it is asked through. Its own address and key are then the gateway's affair."""
+    served_as: str = ""
+    """What LiteLLM's proxy has it as: its name, but where a module has that."""
 
     @property
     def key(self) -> tuple[str | None, bool]:

@@ -31,8 +31,8 @@ def unusable(targets: Mapping[str, Target]) -> tuple[dict[str, str], list[str]]:
         mine = {name: target for name, target in targets.items() if target.gateway == gateway}
         found = _models(gateway)
         if isinstance(found, frozenset):
-            missing = f"the gateway at {shown_address(gateway.url)} has no model of this name"
-            why |= {name: missing for name in mine if name not in found}
+            missing = f"the gateway at {shown_address(gateway.url)} has no model"
+            why |= {n: f"{missing} {target.served_as!r}" for n, target in mine.items() if target.served_as not in found}
             warnings += _of_version(gateway)
             continue
         lost = {name: found for name, target in mine.items() if not (gateway.direct and _has_key(target))}

@@ -46,6 +46,16 @@ def test_the_variable_alone_is_enough_and_counts_before_the_file(url: str | None
     assert catalog.models["a"].gateway == Gateway("http://gateway:4000", "GATEWAY_API_KEY")
 
 
+def test_a_model_with_the_name_of_a_module_has_another_one_there() -> None:
+    document = {
+        "models": {"scorer": {"model": "openai/a"}},
+        "modules": {"default": {"chain": ["scorer"]}, "scorer": {}},
+    }
+    catalog = load(yaml.safe_dump(document).encode(), shown="models.yaml", environment=Environment(Overrides("LLM_")))
+    assert catalog.models["scorer"].served_as == "model/scorer"
+    assert loaded().models["a"].served_as == "a"
+
+
 def test_an_empty_address_is_no_gateway() -> None:
     assert routed(loaded({"url": "${GATEWAY_URL:-}"})) == []
     assert routed(loaded()) == []

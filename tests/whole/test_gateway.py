@@ -296,7 +296,7 @@ def test_a_key_that_it_does_not_take_and_a_model_that_it_does_not_have(
     assert [attempt.error_kind for attempt in answer.attempts] == [Kind.NOT_FOUND, None]
     assert "modelrouter export litellm-proxy" in (answer.attempts[0].error or "")
     assert main(["check"]) == 0
-    assert f"the gateway at {proxy.base} has no model of this name" in capsys.readouterr().out
+    assert f"the gateway at {proxy.base} has no model 'nobody'" in capsys.readouterr().out
     monkeypatch.setenv("GATEWAY_API_KEY", f"{CANARY}-wrong")
     with Router() as router, pytest.raises(AllModelsFailed) as failed:
         router.complete("hi")
