@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from datetime import date
 from decimal import Decimal
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, WithJsonSchema
 from pydantic_core import PydanticCustomError
@@ -61,7 +62,13 @@ def address_flaw(url: str) -> str | None:
     """What an address would have to be."""
     if not url.startswith(("http://", "https://")):
         return "that starts with http:// or https://"
-    return "without a space or a line break" if re.search(r"[\s\x00-\x1f\x7f]", url) else None
+    if re.search(r"[\s\x00-\x1f\x7f]", url):
+        return "without a space or a line break"
+    try:
+        urlsplit(VARIABLE.sub("::1", url))
+    except ValueError:  # of square brackets: those of an IPv6 address
+        return "whose host can be read"
+    return None
 
 
 def _params(value: dict[str, Any], at: str = "") -> dict[str, Any]:

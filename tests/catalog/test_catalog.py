@@ -158,6 +158,7 @@ def test_a_few_bytes_of_anchors_that_stand_for_billions_of_values() -> None:
         ("params: {stream: true}", "params: stream: is decided for each call"),
         ("api_key_env: sk-canary-0123456789", "api_key_env: expected the name of a variable such as OPENAI_API_KEY"),
         ("api_base: localhost:1234", "api_base: expected an address that starts with http:// or https://"),
+        ("api_base: 'http://[::1/v1'", "api_base: expected an address whose host can be read, got 'http://[::1/v1'"),
         ("api_base: 'http://${HOST'", "api_base: expected ${NAME} or ${NAME:-default}"),
         ("price: {input: 1e-7, output: 1}", "price.input: expected a number, got '1e-7', which YAML reads as text"),
         ("price: {input: .inf, output: 1}", "price.input: expected a number, got Infinity"),

@@ -344,6 +344,7 @@ def test_every_variable_of_the_wrong_type_is_named() -> None:
         ("LLM_PROVIDER=openai\nLLM_MODEL=bee", ["LLM_MODEL: 'bee' is a model of anthropic, not of openai."]),
         ("LLM_MODEL=sk-ant-0123456789abcdef", ["LLM_MODEL: no model 'what looks like an API key' in models.yaml."]),
         ("OWN_LLM_FALLBACKS=a, new", ["OWN_LLM_FALLBACKS: no model 'new'"]),
+        ("OLLAMA_URL=http://[::1:11434", ["OLLAMA_URL: expected an address whose host can be read"]),
         ("OLLAMA_URL=localhost:11434", ["OLLAMA_URL: expected an address", "got 'localhost:11434'"]),
         ("LLM_MODEL=\0", [".env: is not a text file"]),
     ],
