@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,6 +12,7 @@ import typer
 from modelrouter.metering import spend as books
 
 from .screen import Config, Json, Screen, duration
+from .writing import write
 
 if TYPE_CHECKING:
     from .spend_report import Report, Row
@@ -72,7 +72,7 @@ def spend(
     if html is not None:
         from .spend_page import page
 
-        _write(html, page(report))
+        write(html, page(report), option="--html")
         screen.note(f"Written: {html}")
 
 
@@ -120,15 +120,3 @@ def _facts(report: Report) -> dict[str, object]:
 
 def _row(row: Row) -> dict[str, object]:
     return {"spending": row.spending, "compared": row.compared, "less": row.compared.less}
-
-
-def _write(path: Path, text: str) -> None:
-    """All of it or nothing, whoever reads the file meanwhile."""
-    path = path.resolve()  # what a link leads to
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(path)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise typer.BadParameter(f"{path} cannot be written: {error.strerror}.", param_hint="--html") from None
