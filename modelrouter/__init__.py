@@ -17,7 +17,8 @@ The house, from the ground up; each room takes only from those above it in this 
   event loops.
 - `store`: JSON values, and books of counters, that outlive a process. `embedded`: the small model on this machine.
 - `catalog`: models.yaml and the environment, made into whom a module calls. Providers are rows in `known_providers`.
-- `planning`: one call decided, and nothing performed. Start at `plan`.
+- `export`: the catalog as other programs read it. `planning`: one call decided, and nothing performed. Start
+  at `plan`.
 - `backend`: asking a model, through LiteLLM; `backend.insides` is what leans on what LiteLLM does not promise.
   `cache`: answers that were paid for. `metering`: every event of a call, told to metrics, `track` and spend.
 - `callback`: calls that other code makes to LiteLLM, metered.

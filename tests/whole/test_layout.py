@@ -27,7 +27,7 @@ FLOORS = (
     "environment",
     "embedded store",
     "catalog",
-    "planning",
+    "export planning",
     "backend cache metering",
     "callback",
     "router",

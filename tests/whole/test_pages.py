@@ -127,6 +127,7 @@ NOT_RUN = {
     "promtool check rules": "the program is not everywhere; test_prometheus.py runs it where it is",
     "promtool test rules": "the program is not everywhere; test_prometheus.py runs it where it is",
     "export PROMETHEUS_MULTIPROC_DIR": "it is for the next line",
+    "litellm": "it serves until it is stopped; tests/export runs it",
     "uvicorn": "it serves until it is stopped; test_multiprocess.py does the same",
 }
 """Lines of bash blocks, by what they begin with behind their variables, and why they do not run here."""
@@ -360,6 +361,12 @@ def own_models(world: World, block: Block) -> None:
     world.server.script("mymodel", Reply("ok"))
 
 
+def other_languages(world: World, block: Block) -> None:
+    # The scripted server plays the proxy, too; a real one is asked by tests/export.
+    world.patch.setenv("LITELLM_MASTER_KEY", CANARY)
+    world.server.script("scorer", Reply("71"))
+
+
 def dspy_programs(world: World, block: Block) -> None:
     world.to_server()
     score = Reply("[[ ## score ## ]]\n87", input_tokens=412, output_tokens=30)
@@ -373,6 +380,7 @@ SCENES: dict[str, Callable[[World, Block], None]] = {
     "Errors": errors,
     "What it costs": spent,
     "What a piece of work costs": work_tracked,
+    "Clients in other languages": other_languages,
     "DSPy programs": dspy_programs,
     # config/README.md
     "Mistakes": mistakes_in_the_file,
@@ -423,7 +431,7 @@ def assert_shown(printed: str, shown: str) -> None:
 def test_the_code_runs_and_prints_what_is_shown(world: World, block: Block) -> None:
     SCENES.get(block.heading, played)(world, block)
     made: dict[str, Any] = {"__name__": "__main__"}
-    code = block.text.replace("port=8000", "port=0")
+    code = block.text.replace("port=8000", "port=0").replace("http://localhost:4000", world.server.ollama_base)
     with world.program() as (_, out):
         exec(compile("\n" * block.line + code, block.page, "exec"), made)  # noqa: S102
     assert_shown(world.told(out), block.shows)
