@@ -17,6 +17,11 @@ CallOutcome: TypeAlias = Literal["success", "error", "bad_request", "cancelled"]
 
 
 @dataclass(frozen=True, slots=True)
+class CallBegan:
+    """A call begins: what is reported next, up to `CallEnded`, comes one after the other."""
+
+
+@dataclass(frozen=True, slots=True)
 class FellOver:
     """A model gave no answer and another one is asked, or its remembered answer is taken."""
 
@@ -65,6 +70,8 @@ class CallEnded:
 
     outcome: CallOutcome
     cost_usd: Decimal | None
+    error: type[BaseException] | None = field(default=None, compare=False, repr=False)
+    """What it raises; None: it was answered, or its stream was closed early."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,4 +87,4 @@ class BudgetSeen:
     """When it begins anew."""
 
 
-Event: TypeAlias = Attempt | FellOver | FirstToken | ModelLeft | CacheUsed | CallEnded | BudgetSeen
+Event: TypeAlias = Attempt | CallBegan | FellOver | FirstToken | ModelLeft | CacheUsed | CallEnded | BudgetSeen

@@ -17,8 +17,8 @@ from modelrouter.completion import Kind, known
 from modelrouter.errors import BadRequest
 
 from .call import Call, Candidate, Facts
-from .effects import Plan
-from .events import CallEnded, CallOutcome
+from .effects import Plan, StreamClosed
+from .events import CallBegan, CallEnded, CallOutcome
 from .progress import Progress
 from .remembering import remembered
 from .sharing import share
@@ -34,6 +34,7 @@ def plan(call: Call, facts: Facts, *, now: float, random: Callable[[], float]) -
     """
     progress = Progress(call, facts, random, now=now, start=now, end=now + call.settings.deadline)
     try:
+        yield from progress.report(CallBegan())
         answer = yield from _ask(progress)
     except GeneratorExit:
         raise
@@ -41,7 +42,8 @@ def plan(call: Call, facts: Facts, *, now: float, random: Callable[[], float]) -
         outcome: CallOutcome = "error" if isinstance(error, Exception) else "cancelled"
         if isinstance(error, BadRequest):
             outcome = "bad_request"
-        yield from progress.report(CallEnded(outcome, known(progress.attempts)))
+        raised = None if isinstance(error, StreamClosed) else type(error)
+        yield from progress.report(CallEnded(outcome, known(progress.attempts), raised))
         raise
     yield from progress.report(CallEnded("success", answer.cost_usd))
     return answer
