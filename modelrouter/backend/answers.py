@@ -58,6 +58,7 @@ def reply(response: Any, said: Said) -> Reply:
         tool_calls=calls,
         other=any(getattr(message, kind, None) for kind in ("audio", "images")),
         response=response,
+        model=getattr(response, "model", None),
     )
 
 

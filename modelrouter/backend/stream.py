@@ -55,6 +55,7 @@ class Stream:
         self._refused = False
         self._calls = ToolCalls()
         self._began = False
+        self._model: str | None = None
         self._odd: Exception | None = None
         """A chunk that could not be taken, which `next` says."""
 
@@ -125,7 +126,8 @@ class Stream:
 
     def _take(self, chunk: Any) -> None:
         """Keep what a chunk says. Servers of OpenAI's form leave things out, and put others in."""
-        self._began = True
+        if not self._began:
+            self._began, self._model = True, getattr(chunk, "model", None)
         if not chunk.choices or (delta := chunk.choices[0].delta) is None:
             return
         self._calls.take(delta)
@@ -171,6 +173,7 @@ class Stream:
             finish_reason="content_filter" if self._refused and not self._texts else finish or None,
             tool_calls=calls,
             response=_Built(build),
+            model=self._model,
         )
         return self._billed(reply, counted[-1] if counted else None)
 

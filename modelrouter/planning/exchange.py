@@ -57,6 +57,8 @@ class Reply:
     """The usage is counted by LiteLLM's tokenizer."""
     billed_usd: Decimal | None = None
     """What a gateway says that it cost, where its word counts."""
+    model: str | None = field(default=None, compare=False)
+    """Which answered, in the provider's words; None: it is not known, or was remembered."""
 
 
 class Thinking(str):

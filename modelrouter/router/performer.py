@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from decimal import Decimal
 from typing import Any
 
@@ -18,13 +18,13 @@ from modelrouter.cache.single_flight import Flights
 from modelrouter.catalog import prices
 from modelrouter.catalog.target import Target
 from modelrouter.completion import Attempt, Usage
-from modelrouter.metering import books, track
+from modelrouter.metering import books, traces, track
 from modelrouter.metering.budgets import Budgets
 from modelrouter.metering.metrics import Metrics
 from modelrouter.metering.posting import Posting
 from modelrouter.metering.spend import Spend
 from modelrouter.planning import effects
-from modelrouter.planning.events import BudgetSeen, CacheUsed, CallEnded, FellOver, FirstToken, ModelLeft
+from modelrouter.planning.events import BudgetSeen, CacheUsed, CallBegan, CallEnded, FellOver, FirstToken, ModelLeft
 from modelrouter.planning.exchange import Failure, Hold, Obstacle, Piece, Remembered, Reply, Request, Short
 from modelrouter.planning.health import Health
 from modelrouter.process import event_loops
@@ -67,6 +67,8 @@ class Performer:
                 Spend(self._post).hear: (Attempt, CacheUsed, FellOver),
                 health.hear: (ModelLeft,),
                 books.log: (FellOver,),
+                # The last: the others hear of a request while its span has not ended.
+                traces.hear: (Attempt, CacheUsed, CallBegan, CallEnded, FellOver, FirstToken),
             }
         )
         self.budgets = Budgets(self._ledger, self._post, flush=self._posting.flush, tell=self._books.tell)
@@ -119,6 +121,14 @@ class Performer:
         return prices.cost(usage, price)
 
     # What it has done
+
+    def performing(self) -> Callable[[effects.Effect], Any]:
+        """What performs the effects of one call, synchronously."""
+        return traces.performing(self.perform)
+
+    def aperforming(self) -> Callable[[effects.Effect], Awaitable[Any]]:
+        """The same, asynchronously."""
+        return traces.aperforming(self.aperform)
 
     def perform(self, effect: effects.Effect) -> Any:
         """Perform an effect, synchronously: what goes over the network runs on the background loop."""

@@ -95,7 +95,7 @@ class Router:
         """
         given = plus(params, response_format, temperature, max_tokens, tools, tool_choice, stop, seed, reasoning_effort)
         asked = Arguments(prompt, module, model, messages, system, cache, cache_key, timeout, deadline, retries, given)
-        return drive(self.plan(asked), self.performer.perform)
+        return drive(self.plan(asked), self.performer.performing())
 
     async def acomplete(self, prompt: Text = None, *, module: Text = None, model: Models = None,
         messages: Messages = None, system: Text = None, cache: Caching = None, cache_key: Text = None,
@@ -107,7 +107,7 @@ class Router:
         given = plus(params, response_format, temperature, max_tokens, tools, tool_choice, stop, seed, reasoning_effort)
         asked = Arguments(prompt, module, model, messages, system, cache, cache_key, timeout, deadline, retries, given)
         await self._live.begun()
-        return await adrive(self.plan(asked), self.performer.aperform)
+        return await adrive(self.plan(asked), self.performer.aperforming())
 
     def stream(self, prompt: Text = None, *, module: Text = None, model: Models = None,
         messages: Messages = None, system: Text = None, cache: Caching = None, cache_key: Text = None,
@@ -122,7 +122,7 @@ class Router:
         """
         given = plus(params, response_format, temperature, max_tokens, tools, tool_choice, stop, seed, reasoning_effort)
         asked = Arguments(prompt, module, model, messages, system, cache, cache_key, timeout, deadline, retries, given)
-        return Stream(self.plan(asked, stream=True), self.performer.perform)
+        return Stream(self.plan(asked, stream=True), self.performer.performing())
 
     def astream(self, prompt: Text = None, *, module: Text = None, model: Models = None,
         messages: Messages = None, system: Text = None, cache: Caching = None, cache_key: Text = None,
@@ -133,7 +133,7 @@ class Router:
         """`stream` for asynchronous callers."""
         given = plus(params, response_format, temperature, max_tokens, tools, tool_choice, stop, seed, reasoning_effort)
         asked = Arguments(prompt, module, model, messages, system, cache, cache_key, timeout, deadline, retries, given)
-        return AsyncStream(self.plan(asked, stream=True), self.performer.aperform)
+        return AsyncStream(self.plan(asked, stream=True), self.performer.aperforming())
 
     # fmt: on
     def plan(self, arguments: Arguments, *, stream: bool = False, thinking: bool = False) -> Plan:

@@ -43,6 +43,7 @@ GUARDED = {
     "diskcache": "store",
     "dspy": "dspy cli.demo",
     "litellm": "backend callback",
+    "opentelemetry": "metering",
     "prometheus_client": "metering",
     "redis": "store",
 }
@@ -151,6 +152,7 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
         "httpx",
         "litellm",
         "openai",
+        "opentelemetry",
         "prometheus_client",
         "pydantic",
         "redis",
