@@ -31,6 +31,7 @@ from modelrouter.planning.events import (
 )
 from modelrouter.process.forks import held_lock
 
+from . import traces
 from .series import BudgetSeries, ModelSeries, ModuleSeries, Status
 
 BUCKETS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 90.0, 120.0)
@@ -180,8 +181,8 @@ class Metrics:
             case CallEnded():
                 series = self._module_series(module)
                 series.requests[event.outcome].inc()
-                if event.cost_usd is not None:
-                    series.cost.inc(float(event.cost_usd))
+                if event.cost_usd:
+                    series.cost.inc(float(event.cost_usd), traces.exemplar())
             case CacheUsed():
                 series = self._module_series(module)
                 series.cache[event.result].inc()
@@ -213,15 +214,15 @@ class Metrics:
         status: Status = "cancelled" if cancelled else "success" if attempt.outcome == "ok" else "error"
         series.requests[status].inc()
         if not cancelled:
-            series.latency.observe(attempt.latency_s)
+            series.latency.observe(attempt.latency_s, traces.exemplar())
         if status == "error":
             self._errors.labels(self._provider(attempt.provider), attempt.error_kind or "unknown").inc()
         for counter, count in zip(series.tokens, (attempt.usage or Usage()).counts, strict=True):
             if count > 0:
                 counter.inc(count)
-        if attempt.cost_usd is not None:
-            series.cost.inc(float(attempt.cost_usd))
-        elif attempt.outcome == "ok" or attempt.usage is not None:
+        if attempt.cost_usd:
+            series.cost.inc(float(attempt.cost_usd), traces.exemplar())
+        elif attempt.cost_usd is None and (attempt.outcome == "ok" or attempt.usage is not None):
             series.cost_unknown.inc()
             if not series.warned:
                 series.warned = True

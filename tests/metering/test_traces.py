@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -14,6 +14,7 @@ from decimal import Decimal
 from random import Random
 from typing import Any
 
+import httpx
 import pytest
 from conftest import CANARY, WriteCatalog
 from opentelemetry import trace
@@ -24,16 +25,18 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 from opentelemetry.trace import SpanKind, StatusCode
 from prometheus_client import CollectorRegistry
+from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from servers import Fault, Reply, ScriptedServer
 from servers.otlp import OtlpReceiver
 
-from modelrouter import AllModelsFailed, CallFailed, Router, Usage, track
+from modelrouter import AllModelsFailed, CallFailed, Router, Usage, start_metrics_server, track
 from modelrouter.metering import conventions, spend, traces
 from modelrouter.metering.spend import Spending
 from modelrouter.planning.effects import Effect
 from modelrouter.store import DiskStore
 from modelrouter.testing import Answer, Error, ScriptedProvider, ToolCall
 
+MONEY = "modelrouter.cost_usd"
 MODELS = {
     name: {"model": f"openai/{name}", "price": {"input": 1, "output": 2, "cache_read": 0.1}} for name in ("a", "b")
 }
@@ -70,7 +73,7 @@ class Tree:
         self.name, self.kind, self.events = span.name, span.kind, span.events
         self.said = dict(span.attributes or {})
         self.status = span.status
-        self.id = span.context.span_id
+        self.id, self.trace = span.context.span_id, span.context.trace_id
         self.under = [Tree(each, spans) for each in spans if each.parent is not None and each.parent.span_id == self.id]
         assert span.start_time is not None
         assert span.end_time is not None
@@ -340,6 +343,26 @@ def test_what_a_request_does_belongs_to_its_span(
     assert names == ["chat a", "chat a", "chat b"]
 
 
+def test_metrics_lead_to_the_spans(router: Router, exported: InMemorySpanExporter, registry: CollectorRegistry) -> None:
+    with ScriptedProvider({"a": [500, 500], "b": "fine"}), start_metrics_server(0, registry=registry) as served:
+        router.complete("hi")
+        shown = httpx.get(served.url, headers={"Accept": "application/openmetrics-text; version=1.0.0"}).text
+    (tree,) = trees(exported)
+    found = defaultdict(list)
+    for family in text_string_to_metric_families(shown):
+        for sample in family.samples:
+            if sample.exemplar is not None:
+                found[sample.name].append((sample.exemplar.labels["span_id"], sample.exemplar.value))
+                assert sample.exemplar.labels["trace_id"] == f"{tree.trace:032x}"
+    failed, answered = f"{tree.under[1].id:016x}", f"{tree.under[2].id:016x}"
+    assert {number for number, _ in found.pop("llm_provider_latency_seconds_bucket")} == {failed, answered}
+    cost = float(tree.said[MONEY])
+    assert found == {
+        "llm_cost_usd_total": [(answered, cost)],
+        "llm_module_cost_usd_total": [(f"{tree.id:016x}", cost)],
+    }
+
+
 # -- what is not to be told
 
 MESSAGES: list[dict[str, Any]] = [
@@ -480,7 +503,6 @@ def test_a_tracer_that_fails_fails_no_call(
 # -- the books
 
 CALLS = 500
-MONEY = "modelrouter.cost_usd"
 
 
 def test_spans_of_random_calls_are_what_the_books_say(

@@ -31,6 +31,7 @@ PROMETHEUS = HERE / "prometheus"
 DASHBOARD: dict[str, Any] = json.loads((HERE / "grafana/llm-cost-tracking.json").read_text())
 PANELS = [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
 ALERTS = yaml.safe_load((PROMETHEUS / "alerts.yml").read_text())["groups"][0]["rules"]
+RULES = yaml.safe_load((PROMETHEUS / "rules.yml").read_text())["groups"][0]["rules"]
 COMPOSE = yaml.safe_load((HERE / "docker-compose.yml").read_text())
 
 each_panel = pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel["title"])
@@ -249,6 +250,21 @@ def test_grafana_is_given_its_data_source_and_dashboard() -> None:
     assert source["url"] == "http://prometheus:9090"
     (provider,) = yaml.safe_load((provisioning / "dashboards/modelrouter.yml").read_text())["providers"]
     assert mounts["./grafana/llm-cost-tracking.json"].startswith(provider["options"]["path"])
+
+
+def test_dots_lead_to_what_shows_traces() -> None:
+    leading = [target["expr"] for panel in PANELS for target in panel["targets"] if target.get("exemplar")]
+    assert len(leading) == 2
+    # Prometheus keeps them beside what it scrapes, and not beside what a rule makes of it.
+    assert not any(rule["record"] in query for query in leading for rule in RULES)
+    (source,) = yaml.safe_load((HERE / "grafana/provisioning/datasources/prometheus.yml").read_text())["datasources"]
+    (link,) = source["jsonData"]["exemplarTraceIdDestinations"]
+    assert (link["name"], link["url"]) == (
+        "trace_id",
+        "$TRACES_URL$${__value.raw}",
+    )  # $$: a $ that Grafana leaves alone
+    assert "TRACES_URL" in COMPOSE["services"]["grafana"]["environment"]
+    assert "--enable-feature=exemplar-storage" in COMPOSE["services"]["prometheus"]["command"]
 
 
 def test_prometheus_scrapes_and_alerts_what_compose_runs() -> None:

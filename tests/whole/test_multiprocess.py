@@ -31,9 +31,13 @@ APPLICATION = textwrap.dedent("""
     import os
 
     import modelrouter
+    from opentelemetry import trace
+    from opentelemetry.sdk.trace import TracerProvider
     from starlette.applications import Starlette
     from starlette.responses import JSONResponse
     from starlette.routing import Mount, Route
+
+    trace.set_tracer_provider(TracerProvider())  # what processes count together has no exemplars
 
 
     @contextlib.asynccontextmanager

@@ -22,6 +22,10 @@ from typing import Any
 import httpx
 import pytest
 import yaml
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from prometheus_client import CollectorRegistry
 from servers import Fault, Known, Reply, Request, ScriptedServer
 
@@ -35,6 +39,8 @@ SHIPPED = Path(__file__).parents[2] / "dashboards"
 DASHBOARD = json.loads((SHIPPED / "grafana/llm-cost-tracking.json").read_text())
 RULES = yaml.safe_load((SHIPPED / "prometheus/rules.yml").read_text())["groups"][0]["rules"]
 ALERTS = yaml.safe_load((SHIPPED / "prometheus/alerts.yml").read_text())["groups"][0]["rules"]
+
+COMPOSE = yaml.safe_load((SHIPPED / "docker-compose.yml").read_text())
 
 OFTEN = "500ms"
 PATIENCE = 15.0
@@ -59,6 +65,13 @@ PANEL_QUERIES = {
     for panel in DASHBOARD["panels"]
     for target in panel.get("targets", ())
 }
+LEADING = {
+    panel["title"]: target["expr"]
+    for panel in DASHBOARD["panels"]
+    for target in panel.get("targets", ())
+    if target.get("exemplar")
+}
+"""The queries whose dots lead to traces."""
 VARIABLE_QUERIES = {
     variable["name"]: variable["query"]["query"]
     for variable in DASHBOARD["templating"]["list"]
@@ -112,7 +125,12 @@ def prometheus(program: str, directory: Path, target: str) -> Iterator[Prometheu
     (directory / "prometheus.yml").write_text(yaml.safe_dump(config))
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    arguments = [f"--config.file={directory / 'prometheus.yml'}", f"--storage.tsdb.path={directory / 'data'}"]
+    features = [each for each in COMPOSE["services"]["prometheus"]["command"] if each.startswith("--enable-feature")]
+    arguments = [
+        f"--config.file={directory / 'prometheus.yml'}",
+        f"--storage.tsdb.path={directory / 'data'}",
+        *features,
+    ]
     log = directory / "prometheus.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -205,13 +223,38 @@ def what_the_load_does_not_reach(router: Router) -> None:
     metrics.reload(False)
 
 
+@contextmanager
+def traced() -> Iterator[set[tuple[str, str]]]:
+    """The application has set up a tracer: trace and number of each request's span, once it is over."""
+    exporter, provider = InMemorySpanExporter(), TracerProvider(shutdown_on_exit=False)
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    spans = set[tuple[str, str]]()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(trace, "_TRACER_PROVIDER", provider)
+        yield spans
+    spans |= {
+        (f"{span.context.trace_id:032x}", f"{span.context.span_id:016x}")
+        for span in exporter.get_finished_spans()
+        if span.context is not None and span.kind is trace.SpanKind.CLIENT
+    }
+    provider.shutdown()
+
+
 class Seen:
     """What there is after the load."""
 
-    def __init__(self, prometheus: Prometheus, ledger: list[Request], calls: Counter[tuple[str, bool]]) -> None:
+    def __init__(
+        self,
+        prometheus: Prometheus,
+        ledger: list[Request],
+        calls: Counter[tuple[str, bool]],
+        spans: set[tuple[str, str]],
+    ) -> None:
         self.prometheus = prometheus
         self.ledger = ledger
         self.calls = calls
+        self.spans = spans
+        """Of the requests: of which trace, and which."""
 
 
 @pytest.fixture(scope="module")
@@ -228,12 +271,13 @@ def seen(needs_program: Callable[[str], str], tmp_path_factory: pytest.TempPathF
             prometheus(program, directory, f"127.0.0.1:{served.port}") as running,
         ):
             running.until("up", 1)
-            calls = load(router)
+            with traced() as spans:
+                calls = load(router)
             what_the_load_does_not_reach(router)
             running.until('llm_catalog_reloads_total{result="error"}', 1)
             # Rules see a scrape at their next turn, and the alerts see the rules one later.
             running.until('count(ALERTS{alertname="CacheBroken"})', 1)
-            yield Seen(running, server.requests(), calls)
+            yield Seen(running, server.requests(), calls, spans)
 
 
 # -- every query gives data
@@ -255,6 +299,17 @@ def test_choosing_one_value_of_a_variable_gives_less(title: str, seen: Seen) -> 
     query = PANEL_QUERIES[title].replace("$provider", "nobody").replace("$model", "nothing").replace("$module", "none")
     if query != PANEL_QUERIES[title]:
         assert seen.prometheus.query(filled(query)) == []
+
+
+@pytest.mark.parametrize("title", LEADING)
+def test_the_dots_of_a_panel_are_requests_that_were_traced(title: str, seen: Seen) -> None:
+    now = time.time()
+    found = seen.prometheus.get(
+        "query_exemplars", query=filled(LEADING[title]), start=str(now - 600), end=str(now + 60)
+    )
+    ids = {(each["labels"]["trace_id"], each["labels"]["span_id"]) for one in found for each in one["exemplars"]}
+    assert ids
+    assert ids <= seen.spans
 
 
 @pytest.mark.parametrize("variable", VARIABLE_QUERIES)
