@@ -2,7 +2,7 @@
 matter.
 
 A row whose ratio is above its limit is marked, and the run then ends with exit code 1. ``ARGS="calls"`` runs one part
-alone: imports, resolving, metering, calls, streams, fallbacks, programs,
+alone: imports, resolving, metering, traces, calls, streams, fallbacks, programs,
 processes, caching, spending or outages.
 """
 
@@ -68,6 +68,47 @@ def metering() -> list[Row]:
     return [Row(what, medians({what: lambda: metrics.hear("default", attempt)}, block=1000)[what], most=50e-6)]
 
 
+def traces() -> list[Row]:
+    """What they cost each call of an application without a tracer, OpenTelemetry's API being there all the same."""
+    from opentelemetry import trace
+
+    from modelrouter.catalog.target import ModuleSettings, Target
+    from modelrouter.metering.books import Books
+    from modelrouter.metering.traces import exemplar, hear, performing
+    from modelrouter.planning.call import Call
+    from modelrouter.planning.events import CacheUsed, CallBegan, CallEnded, Event
+    from modelrouter.planning.exchange import Request
+    from modelrouter.planning.progress import Progress
+
+    assert isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
+    attempt = Target("m", "openai/m", "openai").attempt("ok")
+    events: list[Event] = [CacheUsed("miss"), attempt, CallEnded("success", Decimal(0))]
+    books = Books({hear: (CallBegan, *map(type, events))})
+    settings: Any = ModuleSettings()
+    progress = Progress(Call("default", (), Request(()), settings), settings, float, now=0.0, start=0.0, end=0.0)
+
+    def beginnings() -> Any:
+        """The step that each plan has for them alone."""
+        while True:
+            yield from progress.report(CallBegan())
+
+    def perform(effect: Any) -> None:
+        books.tell(effect.module, effect.event)
+
+    plan = beginnings()
+    next(plan)
+
+    def call() -> None:
+        performing(perform)(plan.send((None, 0.0)))
+        for event in events:
+            books.tell("default", event)
+        for _ in ("latency", "cost", "the module's cost"):
+            exemplar()
+
+    what = "traces, without a tracer: what they add to a call"
+    return [Row(what, medians({what: call}, block=1000)[what], most=5e-6)]
+
+
 def caching() -> list[Row]:
     from tests.bench import caching
 
@@ -96,6 +137,7 @@ def main() -> int:
         "imports": imports,
         "resolving": resolving,
         "metering": metering,
+        "traces": traces,
         "caching": caching,
         "spending": spending,
         "outages": outages,
