@@ -20,7 +20,7 @@ The house, from the ground up; each room takes only from those above it in this 
 - `export`: the catalog as other programs read it. `planning`: one call decided, and nothing performed. Start
   at `plan`.
 - `backend`: asking a model, through LiteLLM; `backend.insides` is what leans on what LiteLLM does not promise.
-  `cache`: answers that were paid for. `metering`: every event of a call, told to metrics, `track` and spend.
+  `cache`: answers that were paid for. `metering`: every event of a call, told to metrics, `track`, spend and traces.
 - `callback`: calls that other code makes to LiteLLM, metered.
 - `router`: decisions performed; the process's own router.
 - `dspy`: DSPy programs on the catalog, and the guide's pipeline. `testing`: a script in a provider's place.

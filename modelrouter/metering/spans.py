@@ -115,8 +115,8 @@ class Spans:
             case FirstToken() if self._sent is not None:
                 self._sent.set_attribute("gen_ai.response.time_to_first_chunk", event.seconds)
             case FellOver():
-                names = {"from": event.from_model, "to": event.to_model, "reason": event.reason.value}
-                call.add_event("modelrouter.fallback", {f"modelrouter.{name}": said for name, said in names.items()})
+                models = {"modelrouter.from": event.from_model, "modelrouter.to": event.to_model}
+                call.add_event("modelrouter.fallback", {**models, "modelrouter.reason": event.reason.value})
             case CacheUsed():
                 call.set_attributes(_priced("modelrouter.saved_usd", event.saved_usd))
                 call.set_attribute("modelrouter.cache", event.result)

@@ -281,6 +281,22 @@ def test_a_stream_that_is_closed_early_and_a_task_that_is_cancelled(
     assert closed.under[0]("modelrouter.estimated", "gen_ai.usage.output_tokens") == (True, 1)
 
 
+def test_a_coroutine_that_is_closed_in_another_context_leaves_that_one_alone(
+    router: Router, exported: InMemorySpanExporter, provider: TracerProvider, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def main() -> None:
+        coroutine: Any = router.acomplete("hi", module="plain")
+        copy_context().run(coroutine.send, None)  # up to where it waits for the answer
+        with provider.get_tracer("the application").start_as_current_span("work") as work:
+            coroutine.close()
+            assert trace.get_current_span() is work
+
+    with ScriptedProvider({"a": Answer("late", delay=60)}):
+        asyncio.run(main())
+    assert [tree("modelrouter.outcome") for tree in trees(exported)] == [("cancelled",), (None,)]
+    assert not [record for record in caplog.records if record.name.startswith("opentelemetry")]
+
+
 def test_a_call_that_nobody_answers_and_a_model_that_is_not_asked(
     router: Router, exported: InMemorySpanExporter, catalog: WriteCatalog
 ) -> None:

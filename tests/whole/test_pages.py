@@ -23,6 +23,8 @@ import pytest
 import typer
 from conftest import CANARY
 from markdown_it import MarkdownIt
+from opentelemetry import trace
+from opentelemetry.util._once import Once
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 from servers import Fault, Known, Reply, ScriptedServer
@@ -202,6 +204,8 @@ class World:
         ours = logging.getLogger("modelrouter")
         with pytest.MonkeyPatch.context() as patch, redirect_stdout(out), redirect_stderr(out):
             patch.setattr(performer, "_announced", set())
+            patch.setattr(trace, "_TRACER_PROVIDER", None)
+            patch.setattr(trace, "_TRACER_PROVIDER_SET_ONCE", Once())
             patch.setattr(default, "_default", None)
             patch.setattr(logging.getLogger(), "handlers", [])  # nobody has set up logging
             patch.setattr(ours, "level", ours.level)
@@ -395,6 +399,7 @@ SCENES: dict[str, Callable[[World, Block], None]] = {
     # dashboards/README.md
     "High costs": high_costs,
     "Logging": logs,
+    "Traces": logs,
 }
 
 
@@ -525,7 +530,17 @@ def test_every_metric_has_the_name_and_the_labels_that_it_says(world: World) -> 
 def test_every_name_of_the_package_is_in_it() -> None:
     used = set(re.findall(r"\bmodelrouter\.([a-z]\w+)", TYPED, re.IGNORECASE))
     files = {path.stem for path in (ROOT / "modelrouter").iterdir()}
-    assert used <= {*modelrouter.__all__, *files}
+    assert used <= {*modelrouter.__all__, *files, *_told_in_spans()}
+
+
+def test_every_word_of_ours_in_spans_is_explained() -> None:
+    spans = taken_apart("dashboards/README.md").spans
+    assert {f"modelrouter.{name}" for name in _told_in_spans()} <= spans
+
+
+def _told_in_spans() -> set[str]:
+    code = (ROOT / "modelrouter/metering/spans.py").read_text()
+    return set(re.findall(r'"modelrouter\.(\w+)"', code))
 
 
 def test_every_command_and_option_exists() -> None:
