@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
 from types import ModuleType
-from typing import Any, NoReturn, Protocol
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import pytest
 import yaml
@@ -37,6 +37,10 @@ from modelrouter.planning import attempt
 from modelrouter.process import event_loops
 from modelrouter.router import default
 from modelrouter.store import DiskStore, RedisStore, Store
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 CANARY = "sk-canary-0123456789abcdef"
 """The key of every provider in tests: whatever shows it has leaked a key."""
@@ -416,6 +420,32 @@ def either_way(request: pytest.FixtureRequest, server: ScriptedServer) -> Iterat
     yield str(request.param)
     os.environ.pop("MODELROUTER_LITELLM", None)
     way.choose()
+
+
+# -- traces
+
+
+@pytest.fixture
+def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[TracerProvider]:
+    """Of tracers: that of the application."""
+    from opentelemetry import trace
+    from opentelemetry.sdk.trace import TracerProvider
+
+    provider = TracerProvider(shutdown_on_exit=False)
+    monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
+    yield provider
+    provider.shutdown()
+
+
+@pytest.fixture
+def exported(provider: TracerProvider) -> InMemorySpanExporter:
+    """The spans that have ended."""
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    exporter = InMemorySpanExporter()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    return exporter
 
 
 # -- routers, and the constants that tests turn

@@ -21,6 +21,8 @@ from typing import Any, Literal
 
 import pytest
 from conftest import CANARY, WriteCatalog
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from pydantic import BaseModel
 from servers import Answer, Break, Fault, Hang, Known, Reply, ScriptedServer, ToolUse
 from servers.raw import RawServer
@@ -974,6 +976,27 @@ def test_a_copy_may_be_another_modules(server: ScriptedServer) -> None:
 def test_what_cannot_be_chosen_is_refused_by_name(name: str) -> None:
     with pytest.raises(InvalidRequest, match=f"{name}= cannot be chosen"):
         get_lm(**{name: "x"})
+
+
+@pytest.mark.parametrize("way", ["called", "awaited", "streamed", "streamed and awaited"])
+def test_a_program_is_traced(
+    way: str, server: ScriptedServer, provider: TracerProvider, exported: InMemorySpanExporter
+) -> None:
+    server.script(MODEL, chat(answer="Paris is the one"))
+    program = dspy.Predict("question -> answer")
+
+    async def run() -> Any:
+        if way == "awaited":
+            return await program.acall(question="?")
+        streamed = dspy.streamify(dspy.asyncify(program) if "awaited" in way else program)
+        return [piece async for piece in streamed(question="?")]
+
+    work = provider.get_tracer("the application").start_as_current_span("work")
+    with dspy.context(lm=get_lm(cache=False)), work:
+        program(question="?") if way == "called" else asyncio.run(run())
+    request, call, around = exported.get_finished_spans()
+    assert [span.name for span in (request, call)] == [f"chat {MODEL}", "invoke_workflow default"]
+    assert [span.parent for span in (request, call)] == [span.context for span in (call, around)]
 
 
 def test_a_tracker_is_not_brought_back_by_a_dspy_context_that_ends_after_it(server: ScriptedServer) -> None:

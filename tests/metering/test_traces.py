@@ -44,22 +44,6 @@ WAYS = ("complete", "acomplete", "stream", "astream")
 
 
 @pytest.fixture
-def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[TracerProvider]:
-    """The application's."""
-    provider = TracerProvider(shutdown_on_exit=False)
-    monkeypatch.setattr(trace, "_TRACER_PROVIDER", provider)
-    yield provider
-    provider.shutdown()
-
-
-@pytest.fixture
-def exported(provider: TracerProvider) -> InMemorySpanExporter:
-    exporter = InMemorySpanExporter()
-    provider.add_span_processor(SimpleSpanProcessor(exporter))
-    return exporter
-
-
-@pytest.fixture
 def router(router: Router, catalog: WriteCatalog) -> Router:
     catalog(MODELS, retries=1, modules={"again": {"chain": ["b"]}, "plain": {"chain": ["a"], "cache": False}})
     return router
