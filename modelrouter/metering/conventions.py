@@ -58,7 +58,7 @@ def of_request(target: Target, request: Request, *, stream: bool) -> dict[str, V
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": _PROVIDERS.get(target.provider, target.provider),
         "gen_ai.request.model": target.label,
-        **dict(_server(target.api_base, target.provider)),
+        **dict(_server(target.api_base if target.gateway is None else target.gateway.url, target.provider)),
     }
     params = request.params
     for name, attribute in _NUMBERS.items():

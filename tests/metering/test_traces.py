@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
+from dataclasses import replace
 from decimal import Decimal
 from random import Random
 from typing import Any
@@ -30,9 +31,11 @@ from servers import Fault, Reply, ScriptedServer
 from servers.otlp import OtlpReceiver
 
 from modelrouter import AllModelsFailed, CallFailed, Router, Usage, start_metrics_server, track
+from modelrouter.catalog.target import Gateway, Target
 from modelrouter.metering import conventions, spend, traces
 from modelrouter.metering.spend import Spending
 from modelrouter.planning.effects import Effect
+from modelrouter.planning.exchange import Request
 from modelrouter.store import DiskStore
 from modelrouter.testing import Answer, Error, ScriptedProvider, ToolCall
 
@@ -439,6 +442,23 @@ def test_prompts_and_answers_are_told_to_whom_asks(
 def test_what_asks_for_them(value: str, asks: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(conventions.CAPTURE, value)
     assert conventions.wanted() is asks
+
+
+@pytest.mark.parametrize(
+    ("facts", "server"),
+    [
+        ({}, ("api.openai.com", 443)),
+        ({"api_base": "https://somebody:HIDDEN@models.example.org/v1"}, ("models.example.org", 443)),
+        ({"gateway": Gateway("http://10.0.0.7:4000")}, ("10.0.0.7", 4000)),
+        ({"provider": "bedrock"}, None),
+    ],
+    ids=["the provider's own", "one's own", "a gateway", "one that LiteLLM alone knows"],
+)
+def test_whom_a_request_goes_to(facts: dict[str, Any], server: tuple[str, int] | None) -> None:
+    target = replace(Target("m", "openai/m", "openai"), **facts)
+    said = conventions.of_request(target, Request(()), stream=False)
+    found = {name: value for name, value in said.items() if name.startswith("server.")}
+    assert found == ({} if server is None else dict(zip(("server.address", "server.port"), server, strict=True)))
 
 
 # -- no tracer, and one that does not want it, or fails
