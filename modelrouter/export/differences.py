@@ -43,6 +43,7 @@ GENERAL: Mapping[str, str] = {
     "books": "'modelrouter spend' and modelrouter's metrics know nothing of calls that others make to the proxy",
     "in flight": "a request that is under way already is sent again",
     "edits": "an edit of the catalog, or of variables that it reads, needs a new export and a new start of the proxy",
+    "gateway": "left out: it says how modelrouter itself comes to a proxy",
     "for people": "note, checked and successor are left out, and what variables name: default_model, env_prefix",
 }
 """What holds for every catalog."""

@@ -43,18 +43,15 @@ class _Writer:
         self._redis = redis
         self._variables = Variables()
         self._remarks: dict[Remark, None] = {}
-        self._taken = {*catalog.modules, *catalog.models, *catalog.aliases}
+        models = {target.served_as for target in catalog.models.values()}
+        self._taken = {*catalog.modules, *catalog.models, *catalog.aliases, *models}
         self._modules = [catalog.resolve(name) for name in catalog.modules]
         self._links = {resolved.module: self._linked(resolved) for resolved in self._modules}
         """Module -> group -> the model in it, in the order of its chain."""
         self._ends = {alias: catalog.resolve(model=alias).chain[0] for alias in catalog.aliases}
         chains = [*self._ends.values(), *(target for resolved in self._modules for target in resolved.chain)]
         self._models = {**catalog.models, **{target.name: target for target in chains if not target.listed}}
-        self._groups = {
-            name: self._free(f"model/{name}") if name in catalog.modules else name
-            for name, target in self._models.items()
-            if target.provider != EMBEDDED
-        }
+        self._groups = {name: target.served_as for name, target in self._models.items() if target.provider != EMBEDDED}
         """Model -> the group that it has for itself."""
 
     def _linked(self, resolved: Resolved) -> dict[str, Target]:

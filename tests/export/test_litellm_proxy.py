@@ -451,6 +451,7 @@ SHOWS: Mapping[str, str] = {
     "budget.usd": f"$700 a month, {SENTENCES['budget']}",
     "budget.per": f"$700 a month, {SENTENCES['budget']}",
     "budget.hard": SENTENCES["budget"],
+    **dict.fromkeys(("gateway", *(f"gateway.{name}" for name in schema.keys_at(("gateway",)))), GENERAL["gateway"]),
 }
 """Each key of the catalog, and what an export has of it: its value, or the word that it is not there."""
 
