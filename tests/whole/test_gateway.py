@@ -160,7 +160,7 @@ def _seen(router: Router, server: ScriptedServer, wire: str, how: str, name: str
     arguments = {"tools": [TOOL]} if name == "a tool" else {}
     got = _ask(router, how, **arguments)
     asked = [server.count(each) - had for each, had in zip((first, second), before, strict=True)]
-    facts = ("model", "provider", "outcome", "error_kind", "usage", "cost_usd", "estimated")
+    facts = ("model", "provider", "outcome", "error_kind", "usage", "cost_usd", "estimated", "retry_after")
     seen: dict[str, Any] = {"asked": asked, "type": type(got).__name__}
     seen["attempts"] = [[getattr(attempt, fact) for fact in facts] for attempt in got.attempts]
     if isinstance(got, Completion):
