@@ -67,7 +67,7 @@ class Engine(_Base):
         try:
             with as_dspy_knows_it(call):
                 plan, performer = self.plan(request, call)
-                return response_of(drive(plan, performer.performing()), call)
+                return response_of(drive(plan, performer.performing(self.module)), call)
         except lm15.ProviderError as error:
             return silent(error, request, call)
 
@@ -77,7 +77,7 @@ class Engine(_Base):
         thought = False
         with as_dspy_knows_it(call):
             plan, performer = self.plan(request, call, stream=True)
-            with Stream(plan, performer.performing()) as pieces:
+            with Stream(plan, performer.performing(self.module)) as pieces:
                 for piece in pieces:
                     thought = thought or isinstance(piece, Thinking)
                     with call.unseen() if isinstance(piece, Recalled) else nullcontext():
@@ -96,7 +96,7 @@ class AsyncEngine(_Base):
         try:
             with as_dspy_knows_it(call):
                 plan, performer = self.plan(request, call)
-                return response_of(await adrive(plan, performer.aperforming()), call)
+                return response_of(await adrive(plan, performer.aperforming(self.module)), call)
         except lm15.ProviderError as error:
             return silent(error, request, call)
 
@@ -106,7 +106,7 @@ class AsyncEngine(_Base):
         thought = False
         with as_dspy_knows_it(call):
             plan, performer = self.plan(request, call, stream=True)
-            async with AsyncStream(plan, performer.aperforming()) as pieces:
+            async with AsyncStream(plan, performer.aperforming(self.module)) as pieces:
                 async for piece in pieces:
                     thought = thought or isinstance(piece, Thinking)
                     with call.unseen() if isinstance(piece, Recalled) else nullcontext():

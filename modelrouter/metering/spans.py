@@ -14,7 +14,7 @@ from opentelemetry.trace import Span, SpanKind, StatusCode, Tracer
 
 from modelrouter.completion import Attempt, Kind
 from modelrouter.planning.effects import Effect, OpenStream, ReadCache, Send
-from modelrouter.planning.events import CacheUsed, CallBegan, CallEnded, Event, FellOver, FirstToken
+from modelrouter.planning.events import CacheUsed, CallEnded, Event, FellOver, FirstToken
 from modelrouter.planning.exchange import Remembered, Reply, Request
 
 from . import conventions
@@ -45,8 +45,10 @@ def _harmless(method: Callable[Concatenate[Spans, _P], None]) -> Callable[Concat
 class Spans:
     """Those of one call. Its steps come one after the other, in whatever thread, task and context each is made."""
 
-    def __init__(self, tracer: Tracer) -> None:
+    def __init__(self, tracer: Tracer, module: str) -> None:
         self._tracer = tracer
+        self._module = module
+        self._begun = False
         self._call: Span | None = None
         self._sent: Span | None = None
         """Of the request under way."""
@@ -61,6 +63,8 @@ class Spans:
     @contextmanager
     def during(self, effect: Effect) -> Iterator[None]:
         """The effect is performed within the span of its request, or else the call's."""
+        if not self._begun:
+            self._begin()
         if isinstance(effect, Send | OpenStream):
             self._ask(effect)
         elif isinstance(effect, ReadCache):
@@ -96,18 +100,13 @@ class Spans:
         return {"trace_id": trace.format_trace_id(ids.trace_id), "span_id": trace.format_span_id(ids.span_id)}
 
     @_harmless
-    def hear(self, module: str, event: Event) -> None:
+    def hear(self, event: Event) -> None:
         """Put it into the span that it belongs to."""
-        if isinstance(event, CallBegan):
-            named = {"gen_ai.operation.name": "invoke_workflow", "gen_ai.workflow.name": module}
-            self._call = self._tracer.start_span(
-                f"invoke_workflow {module}", attributes={**named, "modelrouter.module": module}
-            )
         if (call := self._call) is None:
             return
         match event:
             case Attempt() if self._sent is not None:
-                self._over(self._sent, module, event)
+                self._over(self._sent, event)
             case Attempt(outcome="cached"):
                 self._recall(call, event)
             case Attempt():
@@ -124,6 +123,14 @@ class Spans:
                 self._end(call, event)
 
     @_harmless
+    def _begin(self) -> None:
+        self._begun = True
+        named = {"gen_ai.operation.name": "invoke_workflow", "gen_ai.workflow.name": self._module}
+        self._call = self._tracer.start_span(
+            f"invoke_workflow {self._module}", attributes={**named, "modelrouter.module": self._module}
+        )
+
+    @_harmless
     def _ask(self, effect: Send | OpenStream) -> None:
         self._request, self._reply = effect.request, None
         if self._call is None or not self._call.is_recording():
@@ -138,11 +145,11 @@ class Spans:
             attributes=said,
         )
 
-    def _over(self, span: Span, module: str, attempt: Attempt) -> None:
+    def _over(self, span: Span, attempt: Attempt) -> None:
         """A request is over."""
         self._sent = None
         said: dict[str, Value] = {
-            "modelrouter.module": module,
+            "modelrouter.module": self._module,
             "modelrouter.model": attempt.model,
             "modelrouter.outcome": attempt.outcome,
             **_priced("modelrouter.cost_usd", attempt.cost_usd),

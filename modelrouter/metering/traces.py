@@ -24,9 +24,10 @@ _told: ContextVar[Spans | None] = ContextVar("modelrouter_told", default=None)
 """Whose event the books hear of, as long as they do."""
 
 
-def performing(perform: Callable[[Effect], Any]) -> Callable[[Effect], Any]:
-    """`perform` for the effects of one call, each within the call's span, or that of its request."""
-    if (spans := _of_a_call()) is None:
+def performing(perform: Callable[[Effect], Any], module: str) -> Callable[[Effect], Any]:
+    """`perform` for the effects of one call of a module, each within the call's span, or that of its request. The
+    first begins it."""
+    if (spans := _of_a_call(module)) is None:
         return perform
 
     def traced(effect: Effect) -> Any:
@@ -36,9 +37,9 @@ def performing(perform: Callable[[Effect], Any]) -> Callable[[Effect], Any]:
     return traced
 
 
-def aperforming(perform: Callable[[Effect], Awaitable[Any]]) -> Callable[[Effect], Awaitable[Any]]:
+def aperforming(perform: Callable[[Effect], Awaitable[Any]], module: str) -> Callable[[Effect], Awaitable[Any]]:
     """`performing`, asynchronously."""
-    if (spans := _of_a_call()) is None:
+    if (spans := _of_a_call(module)) is None:
         return perform
 
     async def traced(effect: Effect) -> Any:
@@ -48,10 +49,10 @@ def aperforming(perform: Callable[[Effect], Awaitable[Any]]) -> Callable[[Effect
     return traced
 
 
-def hear(module: str, event: Event) -> None:
+def hear(_: str, event: Event) -> None:
     """Put what a call reports into its spans; a listener of the books."""
     if (spans := _told.get()) is not None:
-        spans.hear(module, event)
+        spans.hear(event)
 
 
 def exemplar() -> dict[str, str] | None:
@@ -75,7 +76,7 @@ def _within(spans: Spans, effect: Effect) -> Iterator[None]:
             _told.reset(before)
 
 
-def _of_a_call() -> Spans | None:
+def _of_a_call(module: str) -> Spans | None:
     """Those of a call that begins now; None: no tracer is set up."""
     if sys.modules.get("opentelemetry.trace") is None:
         return None
@@ -84,7 +85,7 @@ def _of_a_call() -> Spans | None:
         return None
     from .spans import Spans
 
-    return Spans(tracer)
+    return Spans(tracer, module)
 
 
 @lru_cache(maxsize=1)

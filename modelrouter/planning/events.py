@@ -17,11 +17,6 @@ CallOutcome: TypeAlias = Literal["success", "error", "bad_request", "cancelled"]
 
 
 @dataclass(frozen=True, slots=True)
-class CallBegan:
-    """A call begins: what is reported next, up to `CallEnded`, comes one after the other."""
-
-
-@dataclass(frozen=True, slots=True)
 class FellOver:
     """A model gave no answer and another one is asked, or its remembered answer is taken."""
 
@@ -87,4 +82,4 @@ class BudgetSeen:
     """When it begins anew."""
 
 
-Event: TypeAlias = Attempt | CallBegan | FellOver | FirstToken | ModelLeft | CacheUsed | CallEnded | BudgetSeen
+Event: TypeAlias = Attempt | FellOver | FirstToken | ModelLeft | CacheUsed | CallEnded | BudgetSeen

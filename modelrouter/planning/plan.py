@@ -18,7 +18,7 @@ from modelrouter.errors import BadRequest
 
 from .call import Call, Candidate, Facts
 from .effects import Plan, StreamClosed
-from .events import CallBegan, CallEnded, CallOutcome
+from .events import CallEnded, CallOutcome
 from .progress import Progress
 from .remembering import remembered
 from .sharing import share
@@ -34,7 +34,6 @@ def plan(call: Call, facts: Facts, *, now: float, random: Callable[[], float]) -
     """
     progress = Progress(call, facts, random, now=now, start=now, end=now + call.settings.deadline)
     try:
-        yield from progress.report(CallBegan())
         answer = yield from _ask(progress)
     except GeneratorExit:
         raise

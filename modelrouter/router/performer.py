@@ -24,7 +24,7 @@ from modelrouter.metering.metrics import Metrics
 from modelrouter.metering.posting import Posting
 from modelrouter.metering.spend import Spend
 from modelrouter.planning import effects
-from modelrouter.planning.events import BudgetSeen, CacheUsed, CallBegan, CallEnded, FellOver, FirstToken, ModelLeft
+from modelrouter.planning.events import BudgetSeen, CacheUsed, CallEnded, FellOver, FirstToken, ModelLeft
 from modelrouter.planning.exchange import Failure, Hold, Obstacle, Piece, Remembered, Reply, Request, Short
 from modelrouter.planning.health import Health
 from modelrouter.process import event_loops
@@ -68,7 +68,7 @@ class Performer:
                 health.hear: (ModelLeft,),
                 books.log: (FellOver,),
                 # The last: the others hear of a request while its span has not ended.
-                traces.hear: (Attempt, CacheUsed, CallBegan, CallEnded, FellOver, FirstToken),
+                traces.hear: (Attempt, CacheUsed, CallEnded, FellOver, FirstToken),
             }
         )
         self.budgets = Budgets(self._ledger, self._post, flush=self._posting.flush, tell=self._books.tell)
@@ -122,13 +122,13 @@ class Performer:
 
     # What it has done
 
-    def performing(self) -> Callable[[effects.Effect], Any]:
-        """What performs the effects of one call, synchronously."""
-        return traces.performing(self.perform)
+    def performing(self, module: str | None) -> Callable[[effects.Effect], Any]:
+        """What performs the effects of one call of a module, synchronously."""
+        return traces.performing(self.perform, module or "default")
 
-    def aperforming(self) -> Callable[[effects.Effect], Awaitable[Any]]:
+    def aperforming(self, module: str | None) -> Callable[[effects.Effect], Awaitable[Any]]:
         """The same, asynchronously."""
-        return traces.aperforming(self.aperform)
+        return traces.aperforming(self.aperform, module or "default")
 
     def perform(self, effect: effects.Effect) -> Any:
         """Perform an effect, synchronously: what goes over the network runs on the background loop."""

@@ -95,7 +95,7 @@ class Router:
         """
         given = plus(params, response_format, temperature, max_tokens, tools, tool_choice, stop, seed, reasoning_effort)
         asked = Arguments(prompt, module, model, messages, system, cache, cache_key, timeout, deadline, retries, given)
-        return drive(self.plan(asked), self.performer.performing())
+        return drive(self.plan(asked), self.performer.performing(module))
 
     async def acomplete(self, prompt: Text = None, *, module: Text = None, model: Models = None,
         messages: Messages = None, system: Text = None, cache: Caching = None, cache_key: Text = None,
@@ -107,7 +107,7 @@ class Router:
         given = plus(params, response_format, temperature, max_tokens, tools, tool_choice, stop, seed, reasoning_effort)
         asked = Arguments(prompt, module, model, messages, system, cache, cache_key, timeout, deadline, retries, given)
         await self._live.begun()
-        return await adrive(self.plan(asked), self.performer.aperforming())
+        return await adrive(self.plan(asked), self.performer.aperforming(module))
 
     def stream(self, prompt: Text = None, *, module: Text = None, model: Models = None,
         messages: Messages = None, system: Text = None, cache: Caching = None, cache_key: Text = None,
@@ -122,7 +122,7 @@ class Router:
         """
         given = plus(params, response_format, temperature, max_tokens, tools, tool_choice, stop, seed, reasoning_effort)
         asked = Arguments(prompt, module, model, messages, system, cache, cache_key, timeout, deadline, retries, given)
-        return Stream(self.plan(asked, stream=True), self.performer.performing())
+        return Stream(self.plan(asked, stream=True), self.performer.performing(module))
 
     def astream(self, prompt: Text = None, *, module: Text = None, model: Models = None,
         messages: Messages = None, system: Text = None, cache: Caching = None, cache_key: Text = None,
@@ -133,7 +133,7 @@ class Router:
         """`stream` for asynchronous callers."""
         given = plus(params, response_format, temperature, max_tokens, tools, tool_choice, stop, seed, reasoning_effort)
         asked = Arguments(prompt, module, model, messages, system, cache, cache_key, timeout, deadline, retries, given)
-        return AsyncStream(self.plan(asked, stream=True), self.performer.aperforming())
+        return AsyncStream(self.plan(asked, stream=True), self.performer.aperforming(module))
 
     # fmt: on
     def plan(self, arguments: Arguments, *, stream: bool = False, thinking: bool = False) -> Plan:

@@ -72,34 +72,18 @@ def traces() -> list[Row]:
     """What they cost each call of an application without a tracer, OpenTelemetry's API being there all the same."""
     from opentelemetry import trace
 
-    from modelrouter.catalog.target import ModuleSettings, Target
+    from modelrouter.catalog.target import Target
     from modelrouter.metering.books import Books
     from modelrouter.metering.traces import exemplar, hear, performing
-    from modelrouter.planning.call import Call
-    from modelrouter.planning.events import CacheUsed, CallBegan, CallEnded, Event
-    from modelrouter.planning.exchange import Request
-    from modelrouter.planning.progress import Progress
+    from modelrouter.planning.events import CacheUsed, CallEnded, Event
 
     assert isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider)
     attempt = Target("m", "openai/m", "openai").attempt("ok")
     events: list[Event] = [CacheUsed("miss"), attempt, CallEnded("success", Decimal(0))]
-    books = Books({hear: (CallBegan, *map(type, events))})
-    settings: Any = ModuleSettings()
-    progress = Progress(Call("default", (), Request(()), settings), settings, float, now=0.0, start=0.0, end=0.0)
-
-    def beginnings() -> Any:
-        """The step that each plan has for them alone."""
-        while True:
-            yield from progress.report(CallBegan())
-
-    def perform(effect: Any) -> None:
-        books.tell(effect.module, effect.event)
-
-    plan = beginnings()
-    next(plan)
+    books = Books({hear: tuple(map(type, events))})
 
     def call() -> None:
-        performing(perform)(plan.send((None, 0.0)))
+        performing(print, "default")
         for event in events:
             books.tell("default", event)
         for _ in ("latency", "cost", "the module's cost"):
