@@ -1,4 +1,4 @@
-"""What a gateway is sent, and what its word counts for. tests/whole/test_gateway.py asks a real one."""
+"""What a gateway is sent, and what its word counts for. tests/whole/test_real_gateway.py asks a real one."""
 
 from __future__ import annotations
 

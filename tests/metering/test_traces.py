@@ -479,8 +479,8 @@ def test_without_a_tracer_nothing_is_put_around_a_call(lacking: str, monkeypatch
     elif lacking == "a tracer that is not turned off":
         monkeypatch.setenv("OTEL_SDK_DISABLED", "true")
         monkeypatch.setattr(trace, "_TRACER_PROVIDER", TracerProvider(shutdown_on_exit=False))
-    assert traces.performing(nothing) is nothing
-    assert traces.aperforming(nothing_awaited) is nothing_awaited
+    assert traces.performing(nothing, "default") is nothing
+    assert traces.aperforming(nothing_awaited, "default") is nothing_awaited
     assert traces.exemplar() is None
 
 
