@@ -19,6 +19,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import httpx
+import openai
 import pytest
 import typer
 from conftest import CANARY
@@ -441,7 +442,7 @@ def test_the_code_runs_and_prints_what_is_shown(world: World, block: Block) -> N
         exec(compile("\n" * block.line + code, block.page, "exec"), made)  # noqa: S102
     assert_shown(world.told(out), block.shows)
     for value in made.values():
-        if isinstance(value, MetricsServer):
+        if isinstance(value, MetricsServer | openai.OpenAI):
             value.close()
     if "app" in made:
         assert "llm_cost_usd_total" in asyncio.run(_fetched(made["app"], METRICS_PATH))
