@@ -29,7 +29,7 @@ def arguments_of(
 ) -> dict[str, Any]:
     """What asks `target` for this, once. LiteLLM has to be loaded."""
     provider = of_string(target.litellm_model)
-    if provider.on_this_machine:
+    if provider.on_this_machine and target.gateway is None:
         _register(target.litellm_model, provider.string)
     # Copies, because LiteLLM rewrites messages, tools and metadata in place for some providers; the next model, and the
     # caller, need them as they were.
@@ -53,13 +53,14 @@ def arguments_of(
         schemas.fit(arguments)
     else:
         gateway.route(arguments, target.served_as, within)
-    address = target.api_base if target.gateway is None else target.gateway.url
-    if address is not None:
-        arguments["api_base"], password = without_password(address)
+    if target.address is not None:
+        arguments["api_base"], password = without_password(target.address)
         if password is not None:
             # As a header: clients that send a key refuse a password in the address.
             basic = b64encode(password.encode()).decode()
             arguments["extra_headers"] = {"Authorization": f"Basic {basic}", **(arguments.get("extra_headers") or {})}
+            if target.gateway is not None and key is not None:  # which would be in the same header
+                arguments["extra_headers"]["x-litellm-api-key"] = f"Bearer {key.get_secret_value()}"
     if key is not None:
         arguments["api_key"] = key.get_secret_value()
     elif provider.wants_key or target.gateway is not None:

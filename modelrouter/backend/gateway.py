@@ -15,8 +15,11 @@ from typing import Any
 from modelrouter.catalog.prices import own_price
 from modelrouter.catalog.target import Gateway, Target
 from modelrouter.completion import Kind
+from modelrouter.parameters import HEADERS
 from modelrouter.planning.exchange import Failure, Reply
 from modelrouter.redaction import shown_address
+
+from .failures import links
 
 _PASSED_ON = "llm_provider-"
 """What LiteLLM's proxy puts before the names of a provider's headers, and LiteLLM before those of any."""
@@ -37,9 +40,10 @@ def route(arguments: dict[str, Any], name: str, within: float) -> None:
     seconds = math.ceil(within) + 1  # whole ones, and not a shape of its own for each request
     own: dict[str, Any] = {"disable_fallbacks": True, "num_retries": 0, "timeout": seconds, "stream_timeout": seconds}
     own["drop_params"] = True
-    for passed_on in ("allowed_openai_params", "extra_headers"):
-        if passed_on in arguments:
-            own[passed_on] = arguments.pop(passed_on)
+    if "allowed_openai_params" in arguments:
+        own["allowed_openai_params"] = arguments.pop("allowed_openai_params")
+    if headers := {name: value for each in HEADERS for name, value in (arguments.pop(each, None) or {}).items()}:
+        own["extra_headers"] = headers  # the provider's
     arguments["extra_body"] = {**(arguments.get("extra_body") or {}), **own}
 
 
@@ -68,9 +72,20 @@ def _dollars(said: object) -> Decimal | None:
 
 def is_silent(failure: Failure, headers: Mapping[str, str]) -> bool:
     """Whether the gateway itself, and nobody behind it, gave no answer."""
-    if _header(headers, "x-litellm-call-id") is not None:
-        return False
-    return failure.kind is Kind.CONNECTION or failure.status in (502, 503, 504)
+    if not headers:
+        return failure.kind is Kind.CONNECTION and failure.status is None
+    return _header(headers, "x-litellm-call-id") is None and failure.status in (502, 503, 504)
+
+
+def headers_of(came: Any) -> Mapping[str, str]:
+    """The headers of an answer that LiteLLM has read by a client of its own, or of the exception in place of one."""
+    hidden = getattr(came, "_hidden_params", None)
+    if isinstance(hidden, Mapping) and (found := hidden.get("additional_headers")):
+        return dict(found)
+    for link in links(came) if isinstance(came, BaseException) else ():
+        if found := getattr(getattr(link, "response", None), "headers", None):
+            return dict(found)
+    return {}
 
 
 def read(failure: Failure, gateway: Gateway, name: str) -> Failure:
@@ -91,7 +106,12 @@ def read(failure: Failure, gateway: Gateway, name: str) -> Failure:
 _LOST = "behind {where}, the connection to the provider was lost"
 _MEANT = (
     (400, "No connected db", Kind.AUTH, "{where} does not take the key in {key}"),  # it has no database to look into
-    (400, "Invalid model name", Kind.NOT_FOUND, "{where} has no model {name!r}; 'modelrouter export litellm-proxy'"),
+    (
+        400,
+        "Invalid model name",
+        Kind.NOT_FOUND,
+        "{where} has no model {name!r}; have it serve what 'modelrouter export litellm-proxy' makes of the catalog",
+    ),
     (400, "unexpected response from Ollama", Kind.SERVER, "behind {where}, Ollama said what is no answer"),
     (500, "Connection error", Kind.CONNECTION, _LOST),
     (500, "Server disconnected", Kind.CONNECTION, _LOST),

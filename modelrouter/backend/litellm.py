@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from typing import Any, TypeAlias, TypeVar
 from pydantic import SecretStr
 
 from modelrouter import environment
+from modelrouter.catalog import prices
 from modelrouter.catalog.known_providers import of_string
 from modelrouter.catalog.target import Target, broken_key, missing_key
 from modelrouter.completion import Kind
@@ -32,6 +34,8 @@ from .insides import connections, way
 from .own_errors import own
 from .said import Said
 from .stream import Stream
+
+logger = logging.getLogger("modelrouter")
 
 T = TypeVar("T")
 Billed: TypeAlias = Callable[[Reply, Any], Reply]
@@ -135,11 +139,13 @@ class LiteLLM:
                 return Failure.timeout(within)
             except Exception as error:  # noqa: BLE001 - providers' clients raise whatever they like; all are failures
                 failure = _failure(error, target, key, unsent=watch.unsent)
-        if (through := target.gateway) is None or not gateway.is_silent(failure, watch.headers):
+                headers = watch.headers or gateway.headers_of(error)
+        if (through := target.gateway) is None or not gateway.is_silent(failure, headers):
             return failure
         direct, left = replace(target, gateway=None), within - (time.monotonic() - began)
         if through.direct and missing_key(direct) is None and left > 0:
-            return await self._ask(direct, request, left, made, stream=stream)
+            logger.warning("gateway_bypassed model=%s: %s", target.name, failure.message)
+            return await self._ask(direct, request, left, lambda got: made(_at_own_price(got)), stream=stream)
         return replace(failure, message=f"the gateway: {failure.message}")
 
     async def _call(
@@ -161,6 +167,7 @@ class LiteLLM:
         except Exception:
             if (answer := said.whole()) is None:
                 raise
+        watch.headers = watch.headers or gateway.headers_of(answer)
         return _Got(
             target if target.gateway is None else gateway.served(target, target.gateway),
             answer,
@@ -187,6 +194,15 @@ class _Got:
 
 def _billed(target: Target, watch: connections.Watch, reply: Reply, usage: Any) -> Reply:
     return reply if target.gateway is None else gateway.billed(reply, target, watch.headers, usage)
+
+
+def _at_own_price(got: _Got) -> _Got:
+    """Of a model that is asked directly, in a call that counts on a gateway's word for what it costs."""
+
+    def billed(reply: Reply, _: Any) -> Reply:
+        return replace(reply, billed_usd=prices.cost(reply.usage, tables.price(got.served)))
+
+    return replace(got, billed=billed)
 
 
 def _failure(error: Exception, target: Target, key: SecretStr | None, *, unsent: bool = False) -> Failure:

@@ -41,14 +41,16 @@ def key(target: Target, request: Request, *, extra: str | None = None) -> str | 
 
     `request` is what is sent, the model's own parameters included (`Call.request_to`); `extra` is the caller's own. In
     it are the model, its address, the messages and all parameters but those that cannot change the answer, each level's
-    names in any order. Headers are in it, as some change the answer: one that differs from call to call, such as a
-    trace's, makes every call a miss. It is a digest, so no header can be read from it; API keys are not in it at all.
+    names in any order; not the address of a gateway, through which a model is the same. Headers are in it, as some
+    change the answer: one that differs from call to call, such as a trace's, makes every call a miss. It is a digest,
+    so no header can be read from it; API keys are not in it at all.
     """
     if target.api_base is None and not target.own_address:
         return None  # elsewhere, and only LiteLLM knows where
     if target.provider == "embedded":
         extra = f"{environment.gguf()} {extra}"  # other weights, other answers
-    ignored = having("unkeyed") | having("label") if target.own_address else having("unkeyed")
+    labelled = target.own_address and target.gateway is None
+    ignored = having("unkeyed") | having("label") if labelled else having("unkeyed")
     asked = [
         VERSION,
         target.litellm_model,

@@ -120,7 +120,14 @@ _ROWS = (
         on_this_machine=True,
         abilities={"response_format": True},  # llama.cpp holds any model to a schema
     ),
-    Provider(name="litellm_proxy", client="openai", wants_key=True, proven=True),
+    Provider(
+        name="litellm_proxy",
+        moved_by=("LITELLM_PROXY_API_BASE",),
+        key_envs=("LITELLM_PROXY_API_KEY",),
+        wants_key=True,
+        client="openai",
+        proven=True,
+    ),
     Provider(name="azure_ai", client="handler"),
     Provider(name="databricks", reads_parts=True, client="handler"),
     Provider(name="hosted_vllm", client="handler"),

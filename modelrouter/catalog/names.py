@@ -75,29 +75,34 @@ class Names:
         for alias in file.aliases:
             while (end := aliases[alias]) in aliases:  # `check` has made sure that there is an end
                 aliases[alias] = aliases[end]
-        gateway = _gateway(file.gateway, environment, address)
-        named = file.gateway.models if file.gateway is not None else "all"
-        through = None if named == "all" else {aliases.get(name, name) for name in named}
+        models: dict[str, Target] = {}
+        strings: dict[str, Target] = {}
+        for name, entry in file.models.items():
+            base = address(entry.api_base, f"models.{name}.api_base")
+            models[name] = _target(name, entry, provider_of(of_string(entry.model).name), base)
+            if base is None:  # a string names the provider, never somebody's server of the same interface
+                strings.setdefault(entry.model, models[name])
+        found = cls(path, MappingProxyType(models), MappingProxyType(aliases), strings, provider_of, lambda each: each)
+        return found._through(_gateway(file.gateway, environment, address), file), problems
 
-        names = {*file.models, *file.aliases, *file.modules}
+    def _through(self, gateway: Gateway | None, file: CatalogFile) -> Names:
+        """The same with the models that are asked through it."""
+        named = "all" if file.gateway is None else file.gateway.models
+        through = None if named == "all" else {self.get(name).name for name in named}
+        taken = {*file.models, *file.aliases, *file.modules}
 
         def routed(target: Target) -> Target:
             asked = target.provider != "embedded" and (through is None or target.name in through)
             served_as = target.name
             if target.name in file.modules:  # whose chain the proxy has by that name
                 served_as = f"model/{target.name}"
-                while served_as in names:
+                while served_as in taken:
                     served_as += "_"
             return replace(target, gateway=gateway if asked else None, served_as=served_as)
 
-        models: dict[str, Target] = {}
-        strings: dict[str, Target] = {}
-        for name, entry in file.models.items():
-            base = address(entry.api_base, f"models.{name}.api_base")
-            models[name] = routed(_target(name, entry, provider_of(of_string(entry.model).name), base))
-            if base is None:  # a string names the provider, never somebody's server of the same interface
-                strings.setdefault(entry.model, models[name])
-        return cls(path, MappingProxyType(models), MappingProxyType(aliases), strings, provider_of, routed), problems
+        models = {name: routed(target) for name, target in self.models.items()}
+        strings = {string: models[target.name] for string, target in self._strings.items()}
+        return replace(self, models=MappingProxyType(models), _strings=strings, _routed=routed)
 
     def find(self, name: str) -> Target | None:
         """The model that a chain or ``model=`` means by `name`: a model, an alias, or any LiteLLM string."""

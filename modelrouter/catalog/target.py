@@ -98,6 +98,11 @@ class Target:
     """What LiteLLM's proxy has it as: its name, but where a module has that."""
 
     @property
+    def address(self) -> str | None:
+        """Where a request is sent; None: to the provider's own."""
+        return self.api_base if self.gateway is None else self.gateway.url
+
+    @property
     def key(self) -> tuple[str | None, bool]:
         """The variable of the key that a request is sent with, and whether none is sent without it."""
         if self.gateway is not None:

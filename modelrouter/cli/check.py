@@ -3,14 +3,12 @@ long and how dear one call of each module can become."""
 
 from __future__ import annotations
 
-import json
 import urllib.error
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from functools import cache
-from http.client import HTTPException
 from typing import Literal
 
 from modelrouter import environment
@@ -32,7 +30,7 @@ from modelrouter.redaction import shown_address
 from modelrouter.store.default import default_store
 
 from . import budgets, gateways
-from .addresses import PATIENCE, opener
+from .addresses import NoJSON, ask
 from .budgets import BudgetReport
 
 Level = Literal["error", "warning"]
@@ -161,11 +159,9 @@ def _tags(row: Provider, api_base: str) -> frozenset[str] | str:
     """The names of the models that this server has, or what is wrong with it."""
     shown, name = shown_address(api_base) or api_base, row.name.capitalize()
     try:
-        with opener.open(f"{api_base.rstrip('/')}{row.tags}", timeout=PATIENCE) as answer:
-            return frozenset(model["name"] for model in json.load(answer)["models"])
+        return frozenset(model["name"] for model in ask(f"{api_base.rstrip('/')}{row.tags}")["models"])
     except urllib.error.HTTPError as error:
-        with error:
-            return f"what answers at {shown} is not {name}: status {error.code} to GET {row.tags}"
+        return f"what answers at {shown} is not {name}: status {error.code} to GET {row.tags}"
     except OSError as error:
         cause = getattr(error, "reason", None)
         chain = [error, *([cause] if isinstance(cause, Exception) else [])]
@@ -173,7 +169,7 @@ def _tags(row: Provider, api_base: str) -> frozenset[str] | str:
             return found.message
         lost = not any(isinstance(link, TimeoutError) for link in chain)
         return f"the connection to {shown} was lost: {cause or error}" if lost else row.silent(shown)
-    except (HTTPException, KeyError, TypeError, ValueError):
+    except (NoJSON, KeyError, TypeError):
         return f"what answers at {shown} is not {name}"
 
 

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import re
 import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from http.client import HTTPException
 from typing import Any
 
 from modelrouter import environment
 from modelrouter.catalog.target import Gateway, Target, missing_key
 from modelrouter.redaction import shown_address
 
-from .addresses import PATIENCE, opener
+from .addresses import NoJSON, ask
 
 _TELLS_CUTS = (1, 110)
 """LiteLLM's version from which its proxy tells a client that a stream was cut off. Before, it ends it as a whole one,
@@ -48,44 +45,37 @@ def _has_key(target: Target) -> bool:
 
 def _models(gateway: Gateway) -> frozenset[str] | str:
     """The names of the models that it has for this key, or what is wrong with it."""
-    shown = shown_address(gateway.url)
+    shown, path = shown_address(gateway.url), "/health/liveliness"
     try:
-        _get(gateway, "/health/liveliness")
-    except (OSError, HTTPException, ValueError) as error:
-        return f"no gateway answers at {shown}: {_reason(error)}"
-    try:
-        return frozenset(each["id"] for each in _get(gateway, "/v1/models")["data"])
+        _ask(gateway, path)
+        path = "/v1/models"
+        return frozenset(each["id"] for each in _ask(gateway, path)["data"])
     except urllib.error.HTTPError as error:
-        with error:
+        if error.code in (400, 401, 403) and path == "/v1/models":
             return f"the gateway at {shown} does not take the key in {gateway.key_env} (status {error.code})"
-    except (OSError, HTTPException, ValueError, KeyError, TypeError) as error:
-        return f"the gateway at {shown} does not say which models it has: {_reason(error)}"
+        return f"what answers at {shown} is no gateway of LiteLLM's, or not well: status {error.code} to GET {path}"
+    except OSError as error:
+        reason = getattr(error, "reason", None) or error
+        return f"no gateway answers at {shown}: {getattr(reason, 'strerror', None) or reason or 'it takes too long'}"
+    except (NoJSON, KeyError, TypeError):
+        return f"what answers at {shown} is no gateway of LiteLLM's"
 
 
 def _of_version(gateway: Gateway) -> Iterator[str]:
     shown = shown_address(gateway.url)
     try:
-        said = str(_get(gateway, "/health/readiness/details")["litellm_version"])
+        said = str(_ask(gateway, "/health/readiness/details")["litellm_version"])
         version = tuple(map(int, re.findall(r"\d+", said)[:2]))
-    except (OSError, HTTPException, ValueError, KeyError, TypeError):
+    except (OSError, NoJSON, KeyError, TypeError):
         yield f"the gateway at {shown} does not say its version: before 1.110, streams that were cut off look whole"
         return
     if version < _TELLS_CUTS:
         yield f"the gateway at {shown} is LiteLLM {said}, where streams that were cut off look whole; 1.110 tells them"
 
 
-def _get(gateway: Gateway, path: str) -> Any:
-    address = gateway.url.rstrip("/").removesuffix("/v1") + path
+def _ask(gateway: Gateway, path: str) -> Any:
     key = environment.secret(gateway.key_env) if gateway.key_env is not None else None
-    headers = {"Authorization": f"Bearer {key.get_secret_value()}"} if key is not None else {}
-    asking = urllib.request.Request(address, headers=headers)  # noqa: S310 - the catalog has http and https alone
-    with opener.open(asking, timeout=PATIENCE) as answer:
-        return json.load(answer)
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, urllib.error.HTTPError):
-        with error:
-            return f"status {error.code}"
-    reason = getattr(error, "reason", None) or error
-    return str(getattr(reason, "strerror", None) or reason)
+    # By this name, too, for a password in the address takes the place of the other.
+    names = ("Authorization", "x-litellm-api-key")
+    headers = {name: f"Bearer {key.get_secret_value()}" for name in names} if key is not None else {}
+    return ask(gateway.url.removesuffix("/v1") + path, headers)

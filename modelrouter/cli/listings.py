@@ -51,7 +51,7 @@ def chain_of(screen: Screen, catalog: Catalog, module: str, *, as_json: bool) ->
     if as_json:
         records = [
             _facts(target)
-            | {"key": _key(target), "api_base": _address(target), "gateway": target.gateway is not None}
+            | {"key": _key(target), "api_base": shown_address(target.address), "gateway": target.gateway is not None}
             | {"timeout": timeout, "max_tokens": max_tokens, "params": target.params}
             for target, timeout, max_tokens in chain
         ]
@@ -71,7 +71,7 @@ def chain_of(screen: Screen, catalog: Catalog, module: str, *, as_json: bool) ->
             target.litellm_model,
             target.provider,
             _key_shown(target),
-            (_address(target) or "the provider's") + (" (gateway)" if target.gateway is not None else ""),
+            (shown_address(target.address) or "the provider's") + (" (gateway)" if target.gateway is not None else ""),
             per_million(own_price(target)),
             seconds(timeout),
             _shown("max_tokens", max_tokens),
@@ -150,10 +150,6 @@ def _key_shown(target: Target) -> str:
         return "none" if known(target.provider).on_this_machine else "the provider's way"
     missing = "NOT SET" if required else "not set, not needed"
     return f"{variable} {'set' if secret(variable) is not None else missing}"
-
-
-def _address(target: Target) -> str | None:
-    return shown_address(target.api_base if target.gateway is None else target.gateway.url)
 
 
 def _retirement(target: Target) -> str:

@@ -13,7 +13,7 @@ from modelrouter.catalog.known_providers import known, of_string
 from modelrouter.catalog.prices import own_price, rate
 from modelrouter.catalog.target import ModuleSettings, Price, PriceTier, Target
 from modelrouter.parameters import having
-from modelrouter.redaction import is_secret, without_password
+from modelrouter.redaction import without_password
 
 from .differences import SENTENCES, Remark
 from .writing import number
@@ -30,6 +30,10 @@ _KEYS = {
     "cache_write_long": ("cache_creation_input_token_cost_above_1hr", "cache_creation_input_token_cost_above_12hr"),
 }
 """The proxy's words for the prices of the catalog; all are of one token."""
+
+
+_HARMLESS = frozenset(("api-version", "api_version", "version"))
+"""What a query may say in the open; anything else of it may be a secret."""
 
 
 class Variables:
@@ -101,7 +105,7 @@ def _address(
     if password is not None:
         what = f"'Basic ' and, in base64, user:password for {host}"
         headers["Authorization"] = variables.secret("BASIC_AUTH", host, password, what)
-    if _has_secret(base) or any(is_secret(name) for name, _ in parse_qsl(urlsplit(base).query)):
+    if _has_secret(base) or not _HARMLESS.issuperset(name for name, _ in parse_qsl(urlsplit(base).query)):
         base = variables.secret("ADDRESS", host, base, f"the whole address of {target.name}, with the secret in it")
     if headers or base.startswith("os.environ/"):
         say(Remark("address", f"models.{target.name}", SENTENCES["address"]))
@@ -132,7 +136,7 @@ def _asked(target: Target, settings: ModuleSettings | None, say: Callable[[Remar
     if settings is not None and settings.temperature is not None:
         asked["temperature"] = settings.temperature
     for name, value in target.params.items():
-        if _has_secret(value):
+        if _has_secret(value) or "os.environ/" in str(value):  # which the proxy would read as a variable
             say(Remark("params", f"models.{target.name}, {name}", SENTENCES["params"]))
         else:
             asked[name] = value

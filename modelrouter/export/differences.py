@@ -57,7 +57,7 @@ SENTENCES: Mapping[str, str] = {
     "embedded": "left out: the small model on this machine answers inside modelrouter alone",
     "no model": "left out: nothing remains of its chain",
     "key": "LiteLLM looks for it by itself, in the variables that it names for the provider",
-    "params": "left out: there is a secret in it",
+    "params": "left out: there is a secret in it, or what the proxy takes for a variable",
     "retired": "asked all the same, also after that day",
     "name": "is the name of a module too, which is what the proxy answers by it",
     "price": "none, and not at its provider's own address: LiteLLM's own counts, where it has one, and may be wrong",

@@ -18,14 +18,22 @@ class _Dumper(yaml.SafeDumper):
     def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:  # noqa: ARG002
         super().increase_indent(flow)
 
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        """YAML ends lines where JSON and Python's strings do not."""
+        odd = any(each in data for each in "\x85\u2028\u2029")
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style='"' if odd else None)
+
     def ignore_aliases(self, data: object) -> bool:  # noqa: ARG002
         return True
+
+
+_Dumper.add_representer(str, _Dumper.represent_str)
 
 
 def dumped(value: object, indent: str = "") -> Iterator[str]:
     """The lines of a block of YAML."""
     text = yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=10**6)
-    return (f"{indent}{line}" if line else line for line in text.splitlines())
+    return (f"{indent}{line}" if line else line for line in text.removesuffix("\n").split("\n"))
 
 
 def commented(paragraphs: Iterable[str], indent: str = "") -> Iterator[str]:

@@ -45,6 +45,8 @@ _NUMBERS = {
     "top_k": "gen_ai.request.top_k",
     "top_p": "gen_ai.request.top_p",
 }
+_LARGEST = 2**63
+"""OTLP has no whole numbers from here on."""
 _TOKENS = tuple(
     f"gen_ai.usage.{kind}_tokens"
     for kind in ("input", "output", "cache_read.input", "cache_write.input", "reasoning.output")
@@ -58,11 +60,12 @@ def of_request(target: Target, request: Request, *, stream: bool) -> dict[str, V
         "gen_ai.operation.name": "chat",
         "gen_ai.provider.name": _PROVIDERS.get(target.provider, target.provider),
         "gen_ai.request.model": target.label,
-        **dict(_server(target.api_base if target.gateway is None else target.gateway.url, target.provider)),
+        **dict(_server(target.address, target.provider)),
     }
     params = request.params
     for name, attribute in _NUMBERS.items():
-        if isinstance(value := params.get(name), int | float) and not isinstance(value, bool):
+        value = params.get(name)
+        if isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < _LARGEST:
             said[attribute] = value
     if isinstance(stop := params.get("stop"), str | list | tuple):
         said["gen_ai.request.stop_sequences"] = [stop] if isinstance(stop, str) else list(map(str, stop))
@@ -168,4 +171,5 @@ def _call(number: Any, name: Any, arguments: Any) -> dict[str, Any]:
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str)
+    return text.encode("utf-8", "replace").decode()  # half of a surrogate pair is no UTF-8

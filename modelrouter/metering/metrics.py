@@ -229,7 +229,7 @@ class Metrics:
                 why = (
                     "the provider did not say how many tokens it used"
                     if attempt.usage is None
-                    else "no price in the catalog nor in LiteLLM's table; give the model a price in the catalog"
+                    else "no price in the catalog, nor from LiteLLM's table or the gateway; give it one in the catalog"
                 )
                 _logger.warning("cost_unknown model=%s module=%s: %s", attempt.litellm_model, module, why)
 

@@ -5,9 +5,10 @@ OpenTelemetry is not imported here: whoever sets up a tracer has done so. What t
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from opentelemetry.trace import Tracer, TracerProvider
 
     from .spans import Spans
+
+logger = logging.getLogger("modelrouter")
 
 _told: ContextVar[Spans | None] = ContextVar("modelrouter_told", default=None)
 """Whose event the books hear of, as long as they do."""
@@ -80,12 +83,22 @@ def _of_a_call(module: str) -> Spans | None:
     """Those of a call that begins now; None: no tracer is set up."""
     if sys.modules.get("opentelemetry.trace") is None:
         return None
-    provider = (api := _api()).get_tracer_provider()
-    if isinstance(provider, api.ProxyTracerProvider) or (tracer := _tracer(provider)) is None:
-        return None
-    from .spans import Spans
+    try:
+        provider = (api := _api()).get_tracer_provider()
+        if isinstance(provider, api.ProxyTracerProvider) or (tracer := _tracer(provider)) is None:
+            return None
+        from .spans import Spans
 
-    return Spans(tracer, module)
+        return Spans(tracer, module)
+    except Exception as error:
+        if (kind := type(error).__qualname__) not in _complained:
+            _complained.add(kind)
+            logger.exception("tracing_failed: calls go on, without traces")
+        return None
+
+
+_complained: set[str] = set()
+"""The exceptions of whatever the application has set up that have been logged."""
 
 
 @lru_cache(maxsize=1)
@@ -96,9 +109,17 @@ def _api() -> Any:
     return trace
 
 
-@lru_cache(maxsize=1)
-def _tracer(provider: TracerProvider) -> Tracer | None:
-    from importlib.metadata import version
+_kept: tuple[TracerProvider, Tracer | None] | None = None
 
-    tracer = provider.get_tracer("modelrouter", version("modelrouter"))
-    return None if isinstance(tracer, _api().NoOpTracer) else tracer
+
+def _tracer(provider: TracerProvider) -> Tracer | None:
+    global _kept
+    if _kept is None or _kept[0] is not provider:
+        from importlib.metadata import PackageNotFoundError, version
+
+        known = None
+        with suppress(PackageNotFoundError):  # of a copy that nobody has installed
+            known = version("modelrouter")
+        tracer = provider.get_tracer("modelrouter", known)
+        _kept = provider, None if isinstance(tracer, _api().NoOpTracer) else tracer
+    return _kept[1]

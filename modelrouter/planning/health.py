@@ -58,7 +58,7 @@ class Health:
         if not self._states:  # nearly always
             return None
         with self._lock:
-            state = self._states.get((target.litellm_model, target.api_base))
+            state = self._states.get((target.litellm_model, target.address))
             if state is None or state.until is None:
                 return None
             if now < state.until:
@@ -77,7 +77,7 @@ class Health:
     def note(self, event: ModelLeft, now: float) -> None:
         """How a call has fared with a model, at this monotonic time."""
         target, failure = event.target, event.failure
-        key = (target.litellm_model, target.api_base)
+        key = (target.litellm_model, target.address)
         if failure is None and key not in self._states:
             return
         with self._lock:

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from modelrouter.cache.cache import Cache, decode, encode, key
-from modelrouter.catalog.target import Target
+from modelrouter.catalog.target import Gateway, Target
 from modelrouter.completion import ToolCall, Usage
 from modelrouter.planning.exchange import Reply, Request
 from modelrouter.store import DiskStore, StoreError
@@ -110,7 +110,10 @@ def test_all_that_can_change_the_answer_changes_the_key() -> None:
 
 
 def test_at_a_gateway_labels_may_change_the_answer() -> None:
-    assert key(ELSEWHERE, asked(user="u1")) != key(ELSEWHERE, asked(user="u2"))
+    through = replace(TARGET, gateway=Gateway("http://gateway"))
+    for target in (ELSEWHERE, through):
+        assert key(target, asked(user="u1")) != key(target, asked(user="u2"))
+    assert key(through, asked()) == key(TARGET, asked())
     assert key(ELSEWHERE, asked(api_key=CANARY, timeout=1)) == key(ELSEWHERE, ASKED)
 
 

@@ -38,6 +38,7 @@ def test_all_models_are_asked_through_it_but_the_one_in_this_process() -> None:
 
 def test_or_those_that_are_named() -> None:
     assert routed(loaded({"url": "http://gateway:4000", "models": ["best", "groq/d"]})) == ["b", "groq/d"]
+    assert routed(loaded({"url": "http://gateway:4000", "models": ["anthropic/b"]})) == ["b"]
 
 
 @pytest.mark.parametrize("url", [None, "${GATEWAY_URL:-}", "http://elsewhere"])

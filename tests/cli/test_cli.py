@@ -387,7 +387,16 @@ def test_check_asks_a_gateway_which_models_it_has_and_of_which_version_it_is(
         assert f"{raw.base}/v1 (gateway)" in cli("explain").out
         raw.says("no", 500)
         assert (said := cli("check", "default")).code == 1
-        assert f"no gateway answers at {raw.base}/v1: status 500" in said.out
+        shown = f"what answers at {raw.base}/v1 is no gateway of LiteLLM's"
+        assert f"{shown}, or not well: status 500 to GET /health/liveliness" in said.out
+        for strange in ("[" * 100_000, "<html>", [1]):
+            raw.says(strange)
+            assert shown in cli("check", "default").out
+        monkeypatch.setenv("GATEWAY_URL", raw.base.replace("//", f"//user:{CANARY}@"))
+        raw.says({"data": [{"id": "a"}, {"id": "b"}], "litellm_version": "1.110.2"})
+        assert cli("check", "default").code == 0
+        assert raw.headers[-1]["x-litellm-api-key"] == f"Bearer {CANARY}"
+        assert raw.headers[-1]["authorization"].startswith("Basic ")
     assert CANARY not in said.out
 
 

@@ -234,6 +234,21 @@ modules:
 """
 
 
+def test_what_the_proxy_would_read_otherwise_is_written_so_that_it_does_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SIGNED", "https://llm.example.org/v1?sig=zzz&api-version=1")
+    text = r"""
+models:
+  odd: {model: openai/odd, params: {stop: ["a\u2028b", "c\x85d"], seed: 1}, api_base: "${SIGNED}"}
+  variable: {model: openai/v, params: {stop: os.environ/HOME, seed: 2}}
+modules: {default: {chain: [odd, variable]}}
+"""
+    found = groups(text)
+    assert found["odd"]["stop"] == ["a\u2028b", "c\x85d"]
+    assert found["odd"]["api_base"] == "os.environ/ADDRESS_LLM_EXAMPLE_ORG"
+    assert "stop" not in found["variable"]
+    assert ("params", "models.variable, stop") in said(made(text))
+
+
 def test_no_secret_is_in_the_file(monkeypatch: pytest.MonkeyPatch, keys: str) -> None:
     monkeypatch.setenv("THEIR_TOKEN", f"{CANARY}-path")
     monkeypatch.setenv("TEAM_SECRET", f"{CANARY}-team")

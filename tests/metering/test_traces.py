@@ -520,6 +520,20 @@ def test_a_tracer_that_fails_fails_no_call(
     assert not trace.get_current_span().is_recording()
 
 
+def test_a_provider_of_tracers_that_fails_fails_no_call(
+    router: Router, provider: TracerProvider, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: Any, **__: Any) -> Any:
+        raise RuntimeError("the exporter's settings are wrong")
+
+    monkeypatch.setattr(provider, "get_tracer", broken)
+    monkeypatch.setattr(traces, "_kept", None)
+    monkeypatch.setattr(traces, "_complained", set())
+    with ScriptedProvider({"a": "fine"}):
+        assert [router.complete(f"{number}").text for number in range(3)] == ["fine"] * 3
+    assert [record.message[:14] for record in caplog.records] == ["tracing_failed"]
+
+
 # -- the books
 
 CALLS = 500

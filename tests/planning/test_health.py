@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 
 import pytest
 from conftest import WriteCatalog
@@ -10,11 +11,11 @@ from prometheus_client import CollectorRegistry
 from servers import Fault, Reply, ScriptedServer
 
 from modelrouter import Router
-from modelrouter.catalog.target import Target
+from modelrouter.catalog.target import Gateway, Target
 from modelrouter.completion import Kind
 from modelrouter.planning.events import ModelLeft
 from modelrouter.planning.exchange import Failure
-from modelrouter.planning.health import PROBE_AFTER, Health
+from modelrouter.planning.health import IN_A_ROW, PROBE_AFTER, Health
 
 TARGET = Target("a", "openai/a", "openai")
 
@@ -83,6 +84,15 @@ def test_a_model_is_set_aside_as_long_as_it_is_at_any_address(health: Health, ch
     health.note(ModelLeft(elsewhere, None), 1.0)
     health.note(ModelLeft(TARGET, None), 2.0)
     assert changes == [True, True, True, False]
+
+
+def test_a_gateway_that_is_down_says_nothing_of_the_model_itself(health: Health) -> None:
+    through = replace(TARGET, gateway=Gateway("http://gateway"))
+    for _ in range(IN_A_ROW):
+        health.note(ModelLeft(through, Failure(Kind.CONNECTION, "refused")), 0.0)
+    assert health.aside(through, 0.0) is Kind.CONNECTION
+    assert health.aside(TARGET, 0.0) is None
+    assert health.aside(replace(through, gateway=Gateway("http://another")), 0.0) is None
 
 
 def test_a_model_is_set_aside_for_what_it_was_set_aside_for(health: Health) -> None:

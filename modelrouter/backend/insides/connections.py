@@ -151,9 +151,10 @@ async def client(arguments: Mapping[str, Any], *, transport: Any = None) -> dict
     """The argument ``client`` of LiteLLM's completion, for the providers that take one; else nothing. `transport` is
     httpx's, in place of the network."""
     clients = await _clients.get() if transport is None else _in_place(transport).without_keys()
-    takes = of_string(arguments["model"]).client
-    if takes is None or (takes == "openai" and "api_key" not in arguments):
-        return {}
+    provider = of_string(arguments["model"])
+    takes, elsewhere = provider.client, provider.host is None and "api_base" not in arguments
+    if takes is None or (takes == "openai" and ("api_key" not in arguments or elsewhere)):
+        return {}  # OpenAI's client has an address of its own
     with contextlib.suppress(LookupError):
         _watch.get().ours = True
     if takes == "handler":
