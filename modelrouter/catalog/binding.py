@@ -38,13 +38,15 @@ def load(data: bytes, *, shown: str, environment: Environment | None = None) -> 
 class _Chain:
     targets: tuple[Target, ...]
     source: str
+    split: tuple[float, ...] = ()
+    """Weights of the first of them."""
 
     def then(self, more: Sequence[Target], source: str) -> _Chain:
         """The same with `more` behind it; a model that is in it already is not asked twice."""
         if not more:
             return self
         chain = {target.name: target for target in (*self.targets, *more)}
-        return _Chain(tuple(chain.values()), f"{self.source}, {source}")
+        return replace(self, targets=tuple(chain.values()), source=f"{self.source}, {source}")
 
 
 class _Binding:
@@ -114,15 +116,27 @@ class _Binding:
         if chain is None and (own.provider or own.model):
             return None  # it names what is not there
         if chain is None:
-            holder = name if self._file.modules[name].chain else "default"
-            chain = pinned or self._chain_in_file(holder, inherited=holder != name)
-            if pinned or holder == "default":
+            chain = pinned or self._chain_in_file(name)
+            if pinned or name == "default" or not self._file.modules[name].chain:
                 chain = chain.then(fallbacks, "LLM_FALLBACKS")
         return chain.then(self._fallbacks(own), f"{own.prefix}FALLBACKS")
 
-    def _chain_in_file(self, holder: str, *, inherited: bool) -> _Chain:
-        targets = {target.name: target for target in map(self._names.get, self._file.modules[holder].chain or ())}
-        return _Chain(tuple(targets.values()), self._at("modules", holder, "chain", inherited=inherited))
+    def _chain_in_file(self, name: str) -> _Chain:
+        entry = self._file.modules[name]
+        holder = name if entry.chain or name == "default" else "default"
+        # Whoever has a chain of its own is not split as default is.
+        splitting = name if entry.chain or "split" in entry.model_fields_set else "default"
+        targets: dict[str, Target] = {}
+        weights: dict[str, float] = {}
+        source = self._at("modules", holder, "chain", inherited=holder != name)
+        if (split := self._file.modules[splitting].split) is not None:
+            source = f"{self._at('modules', splitting, 'split', inherited=splitting != name)}, {source}"
+            for target, weight in zip(map(self._names.get, split), split.values(), strict=True):
+                targets[target.name] = target
+                weights[target.name] = weights.get(target.name, 0.0) + weight
+        for target in map(self._names.get, self._file.modules[holder].chain or ()):
+            targets.setdefault(target.name, target)
+        return _Chain(tuple(targets.values()), source, tuple(weights.values()))
 
     # -- how
 
@@ -133,7 +147,7 @@ class _Binding:
         if settings.budget is not None:
             settings = replace(settings, budget=replace(settings.budget, module=name, source=sources["budget"]))
         budgets = tuple(each for each in (settings.budget, self._budget(self._file.budget)) if each is not None)
-        return Resolved(name, chain.targets, settings, budgets, sources)
+        return Resolved(name, chain.targets, settings, chain.split, budgets, sources)
 
     def _misfit(self, budget: Budget, what: str) -> Problem:
         name = budget.module
@@ -193,7 +207,7 @@ class _Binding:
         shadowed = [
             name
             for name, entry in self._file.modules.items()
-            if entry.chain and not (self._own[name].provider or self._own[name].model)
+            if (entry.chain or entry.split) and not (self._own[name].provider or self._own[name].model)
         ]
         if not shadowed:
             return

@@ -54,7 +54,7 @@ class Catalog:
         chain = {target.name: target for target in map(self._names.get, wanted)}
         resolved = self._modules[module]
         sources = MappingProxyType({**resolved.sources, "chain": "call"})
-        return replace(resolved, chain=tuple(chain.values()), sources=sources)
+        return replace(resolved, chain=tuple(chain.values()), split=(), sources=sources)
 
     def provider_model(self, provider: str | None, model: str | None) -> str:
         """The name, for ``resolve(model=...)``, of what the two mean together, or either alone.

@@ -110,6 +110,10 @@ def _dangling(value: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...],
         for position, item in enumerate(chain if isinstance(chain, list) else []):
             if what := lost(item):
                 yield ("modules", name, "chain", position), what
+        split = settings.get("split")
+        for item in split if isinstance(split, dict) else ():
+            if what := lost(item):
+                yield ("modules", name, "split", item), what
         if what := lost(settings.get("baseline")):
             yield ("modules", name, "baseline"), what
         prefix = _prefix(settings.get("env_prefix") or name)

@@ -89,6 +89,12 @@ def _params(value: dict[str, Any], at: str = "") -> dict[str, Any]:
     return value
 
 
+def _some_weight(value: dict[str, float]) -> dict[str, float]:
+    if not any(value.values()):
+        raise _refuse("expected a weight above 0 for at least one of them")
+    return value
+
+
 Money = Annotated[
     Decimal,
     BeforeValidator(_exact),
@@ -97,6 +103,7 @@ Money = Annotated[
 ]
 Seconds = Annotated[float, Field(gt=0, le=LONGEST, allow_inf_nan=False)]
 Tokens = Annotated[int, Field(gt=0)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Temperature = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Name = Annotated[str, Field(pattern=r"^[^\s,]+$")]
 Variable = Annotated[str, AfterValidator(_variable)]
@@ -241,6 +248,9 @@ class ModuleEntry(_Entry):
 
     chain: Annotated[list[Name], Field(min_length=1)] | None = None
     """Whom to call, and whom when that fails: models, aliases or LiteLLM strings."""
+    split: Annotated[dict[Name, Weight], AfterValidator(_some_weight), Field(min_length=1)] | None = None
+    """Models, aliases or LiteLLM strings -> how often each is asked first, by weight. The others of them, and then the
+    chain, are its fallbacks."""
     env_prefix: Annotated[str, Field(min_length=1)] | None = None
     """What its variables begin with, before _LLM_; left out: its name in capitals."""
     max_tokens: Tokens | None = None

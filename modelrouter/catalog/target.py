@@ -174,6 +174,9 @@ class Resolved:
     module: str
     chain: tuple[Target, ...]
     settings: ModuleSettings
+    split: tuple[float, ...] = ()
+    """How often each of the first models of the chain is the first to be asked: weights, none negative. Without any,
+    it is always the first one."""
     budgets: tuple[Budget, ...] = ()
     """Those that a call of it has to fit into: its own, and that of all modules."""
     sources: Mapping[str, str] = field(default_factory=nothing)

@@ -44,8 +44,11 @@ def chain_of(screen: Screen, catalog: Catalog, module: str, *, as_json: bool) ->
     """Every value in effect for a module, and where it comes from."""
     resolved = catalog.resolve(module)
     settings = {each.name: getattr(resolved.settings, each.name) for each in fields(resolved.settings)}
-    values = {"chain": [target.name for target in resolved.chain], **settings}
-    sources = {name: resolved.sources.get(name, "built in") for name in values}
+    values: dict[str, Any] = {"chain": [target.name for target in resolved.chain]}
+    if resolved.split:
+        values["split"] = dict(zip(values["chain"], resolved.split, strict=False))
+    values |= settings
+    sources = {name: resolved.sources.get(name, "built in") for name in values} | {"split": resolved.sources["chain"]}
     of_all = [budget for budget in resolved.budgets if budget.module is None]
     chain = [(target, *limits_of(target, resolved.settings)) for target in resolved.chain]
     if as_json:
@@ -164,6 +167,8 @@ def _shown(name: str, value: object) -> str:
             return budgets.described(value)
         case list():
             return ", ".join(value)
+        case dict():
+            return ", ".join(f"{name} {weight:g}" for name, weight in value.items())
         case bool():
             return "on" if value else "off"
         case float() if name != "temperature":

@@ -116,6 +116,8 @@ class _Writer:
         for budget in resolved.budgets:
             where = "all modules" if budget.module is None else place
             yield Remark("budget", where, f"${budget.usd:f} a {budget.per}, {SENTENCES['budget']}")
+        if resolved.split:
+            yield Remark("split", place, SENTENCES["split"])
         if settings.baseline is not None:
             yield Remark("baseline", place, f"{settings.baseline}, {SENTENCES['baseline']}")
         if settings.cache:

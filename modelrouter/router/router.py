@@ -23,6 +23,7 @@ from modelrouter.planning.call import Call
 from modelrouter.planning.drivers import adrive, drive
 from modelrouter.planning.effects import Plan
 from modelrouter.planning.plan import plan
+from modelrouter.planning.splitting import ordered
 from modelrouter.store.store import Store
 
 from .performer import Performer
@@ -143,9 +144,14 @@ class Router:
         request = request_from(arguments)
         resolved = self.catalog.resolve(arguments.module, arguments.model)
         settings = resolved.settings
+        chain = resolved.chain
+        if resolved.split:
+            user = request.params.get("user")
+            draw = None if user is None else str(user)
+            chain = ordered(chain, resolved.split, random.random, module=resolved.module, user=draw)
         call = Call(
             module=resolved.module,
-            chain=resolved.chain,
+            chain=chain,
             request=request,
             settings=_limits(settings, arguments),
             budgets=resolved.budgets,

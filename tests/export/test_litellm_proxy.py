@@ -407,6 +407,7 @@ modules:
     cache: {ttl: 77}
     budget: {usd: 500, per: day, hard: false}
     baseline: moved
+    split: {full: 9, moved: 1}
     note: another
 """
 
@@ -452,7 +453,7 @@ SHOWS: Mapping[str, str] = {
     "modules.max_tokens": "max_tokens: 23",
     "modules.temperature": "temperature: 0.25",
     "modules.timeout": "request_timeout: 18",
-    "modules.deadline": f"91 s, {SENTENCES['deadline']} 85 s",
+    "modules.deadline": f"91 s, {SENTENCES['deadline']} 175 s",
     "modules.retries": "DefaultRetries: 4",
     "modules.cache": "use-cache: true",
     "modules.cache.ttl": "ttl: 77",
@@ -460,6 +461,7 @@ SHOWS: Mapping[str, str] = {
     "modules.budget.usd": f"$500 a day, {SENTENCES['budget']}",
     "modules.budget.per": f"$500 a day, {SENTENCES['budget']}",
     "modules.budget.hard": SENTENCES["budget"],
+    "modules.split": SENTENCES["split"],
     "modules.baseline": f"moved, {SENTENCES['baseline']}",
     "modules.note": GENERAL["for people"],
     "budget": f"$700 a month, {SENTENCES['budget']}",
