@@ -84,6 +84,8 @@ class Kind(StrEnum):
     MAX_TOKENS = "max_tokens"
     BUDGET = "budget"
     """Its highest price does not fit into what may still be spent."""
+    REJECTED = "rejected"
+    """An answer that the caller's own gate has turned down."""
     BAD_REQUEST = "bad_request"
     TRUNCATED = "truncated"
     """A stream that ended before its answer did: no finish reason."""

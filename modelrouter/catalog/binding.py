@@ -21,7 +21,7 @@ from .yaml_lines import dotted
 
 _SOON = timedelta(days=30)
 """How long before a model's retirement one is warned."""
-_NONE = ("max_tokens", "temperature", "budget", "baseline")
+_NONE = ("max_tokens", "temperature", "budget", "baseline", "accept")
 """Settings of which a module can have none, whatever default has."""
 
 

@@ -13,6 +13,7 @@ from modelrouter.hints import nearest
 from modelrouter.parameters import having
 from modelrouter.redaction import shown as quoted
 
+from .gates import imported
 from .known_providers import known as known_provider
 from .known_providers import litellm_string, mistyped
 from .schema import TAGS, CatalogFile, keys_at
@@ -110,6 +111,12 @@ def _dangling(value: Mapping[str, Any]) -> Iterator[tuple[tuple[str | int, ...],
         for position, item in enumerate(chain if isinstance(chain, list) else []):
             if what := lost(item):
                 yield ("modules", name, "chain", position), what
+        accept = settings.get("accept")
+        if isinstance(accept, str) and ":" in accept:
+            try:
+                imported(accept)
+            except ValueError as error:
+                yield ("modules", name, "accept"), str(error)
         split = settings.get("split")
         for item in split if isinstance(split, dict) else ():
             if what := lost(item):

@@ -89,6 +89,12 @@ def _params(value: dict[str, Any], at: str = "") -> dict[str, Any]:
     return value
 
 
+def _function(value: str) -> str:
+    if not re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*(\.[^\W\d]\w*)*", value):
+        raise _refuse(f"expected a function such as app.gates:looks_right, got {shown(value)}")
+    return value
+
+
 def _some_weight(value: dict[str, float]) -> dict[str, float]:
     if not any(value.values()):
         raise _refuse("expected a weight above 0 for at least one of them")
@@ -267,6 +273,11 @@ class ModuleEntry(_Entry):
     """false, true, or how long answers are kept."""
     budget: BudgetEntry | None = None
     """What it may spend; who inherits it has an allowance of its own. null: no budget, whatever default says."""
+    accept: Annotated[str, AfterValidator(_function)] | None = None
+    """A function of the application's, package.module:function. It is given an answer and says True; or False or a
+    reason, and the next model is asked. null: none, whatever default says."""
+    accept_last: bool | None = None
+    """Whether the last model's answer is given without it."""
     baseline: Name | None = None
     """The model, alias or LiteLLM string whose price spend is compared with. null: none, whatever default says."""
     note: str | None = None

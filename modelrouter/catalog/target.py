@@ -163,6 +163,10 @@ class ModuleSettings:
     """Seconds that an answer is kept."""
     budget: Budget | None = None
     """What it may spend. A module that inherits one has an allowance of its own."""
+    accept: str | None = None
+    """The gate that an answer has to pass, as ``package.module:function``."""
+    accept_last: bool = False
+    """Whether the answer of the last model that can be asked is given without it."""
     baseline: str | None = None
     """The model whose price spend is compared with; it is never asked for that reason."""
 

@@ -162,7 +162,7 @@ def _retirement(target: Target) -> str:
 def _shown(name: str, value: object) -> str:
     match value:
         case None:
-            return "none" if name in ("budget", "baseline") else "the model's own"
+            return "none" if name in ("accept", "baseline", "budget") else "the model's own"
         case Budget():
             return budgets.described(value)
         case list():

@@ -52,6 +52,7 @@ SENTENCES: Mapping[str, str] = {
     "deadline": "not held: each attempt has its timeout, and all that the proxy may make can together take",
     "budget": "not held: the proxy's own are of one model, not of a module, and for a time that slides",
     "split": "not made: the first that is written is asked first, the others after it",
+    "accept": "not asked: every answer is taken, whatever accept_last says",
     "baseline": "left out: the proxy compares no costs",
     "cache": "kept by the proxy's own rules, and apart from the answers that modelrouter remembers",
     "no cache": "no answer is remembered: that takes a Redis, which MODELROUTER_STORE names",

@@ -118,6 +118,8 @@ class _Writer:
             yield Remark("budget", where, f"${budget.usd:f} a {budget.per}, {SENTENCES['budget']}")
         if resolved.split:
             yield Remark("split", place, SENTENCES["split"])
+        if settings.accept is not None:
+            yield Remark("accept", place, f"{settings.accept}, {SENTENCES['accept']}")
         if settings.baseline is not None:
             yield Remark("baseline", place, f"{settings.baseline}, {SENTENCES['baseline']}")
         if settings.cache:

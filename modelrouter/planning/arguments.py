@@ -42,6 +42,8 @@ class Arguments:
     """Parameters without which a model is asked that does not take them, or has another value of its own."""
     mends: bool = False
     """The caller mends arguments of a tool call that are no JSON."""
+    accept: Any = None
+    """A function that an answer is given, False: not that of the module; None: that one."""
 
 
 NOT_SAID = frozenset(("params", "optional", "mends"))
@@ -89,6 +91,8 @@ def request_from(arguments: Arguments) -> Request:
         raise InvalidRequest(f"model= takes a name or a list of names, not {arguments.model!r}.")
     if arguments.cache not in (None, True, False, "refresh"):
         raise InvalidRequest(f"cache= takes True, False or 'refresh', not {arguments.cache!r}.")
+    if arguments.accept not in (None, False) and not callable(arguments.accept):
+        raise InvalidRequest(f"accept= takes a function or False, not {reprlib.repr(arguments.accept)}.")
     if arguments.cache_key is not None and not _is(arguments.cache_key, str):
         raise InvalidRequest(f"cache_key= takes a string, not {type(arguments.cache_key).__name__}.")
     params = _params(arguments.params)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from modelrouter.completion import Attempt, Completion, Kind, Usage
@@ -12,10 +13,11 @@ from .budgeting import reserve
 from .call import Candidate
 from .effects import Close, Effect, Emit, Interrupted, Next, OpenStream, Report, Send, Settle, Sleep, Steps
 from .events import CacheUsed, FirstToken, ModelLeft
-from .exchange import Failure, Piece, Reply, Short, Thinking
+from .exchange import Failure, Piece, Remembered, Reply, Short, Thinking
+from .gating import turned_down
 from .judging import judge
 from .progress import SHORTEST, Progress, cause
-from .remembering import keep
+from .remembering import hand_on, keep
 
 MAY_PASS = frozenset((Kind.RATE_LIMIT, Kind.CONNECTION, Kind.SERVER, Kind.TRUNCATED))
 """Kinds for which the same model is asked again."""
@@ -54,21 +56,33 @@ def attempt(
         began = progress.now
         within = max(SHORTEST, min(limit, until - began))
         first_token, text = None, None
-        asking = OpenStream(target, request, within, call.thinking) if call.stream else Send(target, request, within)
+        # An answer that may be turned down is not handed on before.
+        live = call.stream and call.gate_with(others) is None
+        asking = OpenStream(target, request, within, call.thinking) if live else Send(target, request, within)
         outcome = yield from progress.step(asking)
         if isinstance(outcome, Piece):
             outcome, text, first_token = yield from _hand_on(progress, candidate, outcome, began=began, gap=limit)
             within = limit
         failure, parsed = judge(outcome, request)
         record = progress.attempt(candidate, began, outcome, failure)
+        stopped = outcome if isinstance(outcome, Interrupted) else None
+        if failure is None:
+            verdict = yield from turned_down(progress, candidate, outcome, parsed, record, others=others)
+            if isinstance(verdict, Failure):
+                failure = verdict
+                record = replace(record, outcome="error", error_kind=failure.kind, error=failure.message)
+            elif verdict is not None:
+                stopped = verdict
         yield from progress.report(record)
         if hold is not None:
             yield from progress.do(Settle(hold, record.cost_usd))
-        if isinstance(outcome, Interrupted):
-            raise outcome.error
+        if stopped is not None:
+            raise stopped.error
         if failure is None:
             yield from progress.report(ModelLeft(target, None))
             yield from keep(progress, candidate, outcome, record)
+            if call.stream and not live:
+                yield from hand_on(progress, outcome)
             return progress.completion(candidate, outcome, parsed, first_token), record
         wait = None
         if text is None and retries < call.settings.retries:
@@ -78,6 +92,8 @@ def attempt(
             cut_short = failure.kind is Kind.TIMEOUT and within < NEARLY * call.usual_timeout_of(target)
             yield from progress.report(ModelLeft(target, failure, cut_short=cut_short))
             progress.publishing = None if cut_short else failure
+            if failure.kind is Kind.REJECTED:  # others have gates of their own
+                progress.publishing = Remembered(outcome, record.cost_usd)
             if text is not None:
                 broken = StreamInterrupted(module=call.module, attempts=progress.attempts, partial_text=text)
                 raise broken from cause(failure)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Any, Literal, Protocol
 
 from modelrouter.catalog.target import Budget, ModuleSettings, Target
-from modelrouter.completion import Kind, Usage
+from modelrouter.completion import Completion, Kind, Usage
 from modelrouter.parameters import having
 
 from .exchange import Obstacle, Request
@@ -48,9 +49,15 @@ class Call:
     """Whether a stream hands on the model's reasoning too, as `Thinking`, and what is remembered as `Recalled`."""
     budgets: tuple[Budget, ...] = ()
     """What each of its requests has to fit into."""
+    gate: Callable[[Completion[Any]], Any] | None = None
+    """What an answer has to pass."""
     cache: Literal["use", "refresh", "off"] = "off"
     cache_extra: str | None = None
     """The caller's own part of the key of a remembered answer."""
+
+    def gate_with(self, others: int) -> Callable[[Completion[Any]], Any] | None:
+        """What an answer has to pass, when so many `others` can be asked after the model."""
+        return None if self.settings.accept_last and not others else self.gate
 
     def timeout_of(self, target: Target) -> float:
         return self.timeout or self.usual_timeout_of(target)

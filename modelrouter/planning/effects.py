@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, TypeAlias, TypeVar
@@ -137,6 +137,15 @@ class Settle:
 
 
 @dataclass(frozen=True, slots=True)
+class Check:
+    """Have the caller's gate look at an answer. Performed into True, or why it is turned down: a text, maybe empty.
+    What the gate raises is the call's own error."""
+
+    gate: Callable[[Completion[Any]], Any]
+    answer: Completion[Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Sleep:
     seconds: float
     for_others: bool = False
@@ -165,6 +174,7 @@ Effect: TypeAlias = (
     | Next
     | Close
     | Emit
+    | Check
     | Sleep
     | Report
 )

@@ -137,10 +137,16 @@ class Progress:
         return attempt
 
     def completion(
-        self, candidate: Candidate, reply: Reply, parsed: Any, first_token: float | None = None
+        self,
+        candidate: Candidate,
+        reply: Reply,
+        parsed: Any,
+        first_token: float | None = None,
+        record: Attempt | None = None,
     ) -> Completion[Any]:
-        """The answer of the call."""
+        """The answer of the call. `record` is that of the last attempt, where it has not been reported."""
         target = candidate.target
+        attempts = (*self.attempts, record) if record is not None else tuple(self.attempts)
         return Completion(
             text=reply.text,
             model=target.name,
@@ -148,15 +154,15 @@ class Progress:
             provider=target.provider,
             module=self.call.module,
             usage=reply.usage or Usage(),
-            cost_usd=total(self.attempts),
-            cached=self.attempts[-1].outcome == "cached",
+            cost_usd=total(attempts),
+            cached=attempts[-1].outcome == "cached",
             fallback=target is not self.call.chain[0],
             latency_s=self.now - self.start - self.reader,
             first_token_s=first_token,
             finish_reason=reply.finish_reason,
             tool_calls=reply.tool_calls,
             parsed=parsed,
-            attempts=tuple(self.attempts),
+            attempts=attempts,
             _response=reply.response,
         )
 

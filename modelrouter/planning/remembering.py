@@ -13,7 +13,8 @@ from .call import Candidate
 from .effects import Emit, Interrupted, ReadCache, Steps, StreamClosed, WriteCache
 from .endings import COMPLETE
 from .events import CacheUsed
-from .exchange import Recalled, Remembered, Reply
+from .exchange import Failure, Recalled, Remembered, Reply
+from .gating import turned_down
 from .judging import judge
 from .progress import Progress
 
@@ -27,7 +28,7 @@ def remembered(progress: Progress, candidate: Candidate) -> Steps[Completion[Any
     key, found = yield from progress.do(look)
     if found is not None and call.cache == "use":
         answer = yield from recall(progress, candidate, found, "hit")
-        if answer is not None:
+        if isinstance(answer, Completion):
             return answer
     if key is not None:
         candidate.key = key
@@ -37,25 +38,38 @@ def remembered(progress: Progress, candidate: Candidate) -> Steps[Completion[Any
 
 def recall(
     progress: Progress, candidate: Candidate, found: Remembered, result: Literal["hit", "coalesced"]
-) -> Steps[Completion[Any] | None]:
-    """The answer made of one that was paid for already; None: it is none to this request."""
+) -> Steps[Completion[Any] | Failure]:
+    """The answer made of one that was paid for already, or why it is none to this call."""
     reply = found.reply
     if reply.response is not None and not callable(reply.response):
         # Each caller may do with the response what it likes.
         reply = replace(reply, response=partial(copy.deepcopy, reply.response))
     failure, parsed = judge(reply, candidate.request)
     if failure is not None:
-        return None
+        return failure
+    record = candidate.target.attempt("cached", usage=reply.usage)
+    last = candidate.target is progress.call.chain[-1]
+    verdict = yield from turned_down(progress, candidate, reply, parsed, record, others=0 if last else 1)
+    if isinstance(verdict, Interrupted):
+        raise verdict.error
+    if verdict is not None:
+        return verdict
     progress.publishing = found
     yield from progress.fall_over(candidate)
-    yield from progress.report(candidate.target.attempt("cached", usage=reply.usage))
+    yield from progress.report(record)
     yield from progress.report(CacheUsed(result, found.cost_usd, candidate.target))
-    if progress.call.stream and reply.text:
+    if progress.call.stream:
+        yield from hand_on(progress, reply)
+    return progress.completion(candidate, reply, parsed)
+
+
+def hand_on(progress: Progress, reply: Reply) -> Steps[None]:
+    """A whole answer, to the reader of a stream."""
+    if reply.text:
         text = Recalled(reply.text) if progress.call.thinking else reply.text
         stopped = yield from progress.step(Emit(text))
         if isinstance(stopped, Interrupted) and not isinstance(stopped.error, StreamClosed):  # it has all of it
             raise stopped.error
-    return progress.completion(candidate, reply, parsed)
 
 
 def keep(progress: Progress, candidate: Candidate, reply: Reply, attempt: Attempt) -> Steps[None]:

@@ -46,9 +46,9 @@ def _follow(progress: Progress, candidate: Candidate, outcome: Any) -> Steps[tup
     """What another call's answer or failure means for this one: nobody asks a model again that just failed."""
     if isinstance(outcome, Remembered):
         answer = yield from recall(progress, candidate, outcome, "coalesced")
-        if answer is not None:
+        if isinstance(answer, Completion):
             return answer, progress.attempts[-1]
-        outcome = Failure(Kind.EMPTY_RESPONSE, "the answer does not validate as the response_format")
+        outcome = answer
     if isinstance(outcome, Interrupted):
         if not isinstance(outcome.error, TimeoutError):
             raise outcome.error

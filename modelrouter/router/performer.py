@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import logging
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
@@ -156,6 +157,9 @@ class Performer:
                 return self._write(effect)
             case effects.Reserve():
                 return self._reserve(effect)
+            case effects.Check():
+                said = effect.gate(effect.answer)
+                return _verdict(effect.gate, event_loops.run(_awaited(said)) if inspect.isawaitable(said) else said)
             case effects.Sleep():
                 return time.sleep(effect.seconds) if current().waits or effect.for_others else None
         raise NotImplementedError(effect)
@@ -186,6 +190,9 @@ class Performer:
                 return await asyncio.to_thread(self._write, effect)
             case effects.Reserve():
                 return await self._areserve(effect)
+            case effects.Check():
+                said = effect.gate(effect.answer)
+                return _verdict(effect.gate, await said if inspect.isawaitable(said) else said)
             case effects.Sleep():
                 return await asyncio.sleep(effect.seconds) if current().waits or effect.for_others else None
         raise NotImplementedError(effect)
@@ -249,3 +256,17 @@ class Performer:
         )
         if not kept:
             self._books.tell(effect.module, CacheUsed("error"))
+
+
+async def _awaited(said: Any) -> Any:
+    return await said
+
+
+def _verdict(gate: Any, said: object) -> str | bool:
+    """True, or why an answer is turned down."""
+    if isinstance(said, str) or said is True:
+        return said
+    name = f"{getattr(gate, '__module__', '')}:{getattr(gate, '__qualname__', type(gate).__name__)}"
+    if said is False:
+        return f"{name} has turned it down"
+    raise TypeError(f"accept: expected True, False or a reason of {name}, got {said!r}")

@@ -6,12 +6,14 @@ import asyncio
 import random
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, Self
 
 from modelrouter import callback, environment
 from modelrouter.catalog.catalog import Catalog
+from modelrouter.catalog.gates import imported
 from modelrouter.catalog.live import LiveCatalog
 from modelrouter.catalog.overrides import Environment
 from modelrouter.catalog.target import ModuleSettings
@@ -27,7 +29,21 @@ from modelrouter.planning.splitting import ordered
 from modelrouter.store.store import Store
 
 from .performer import Performer
-from .signature import Caching, Choice, Count, Format, Messages, Models, Number, Seconds, Stop, Text, Tools, plus
+from .signature import (
+    Accept,
+    Caching,
+    Choice,
+    Count,
+    Format,
+    Messages,
+    Models,
+    Number,
+    Seconds,
+    Stop,
+    Text,
+    Tools,
+    plus,
+)
 from .streams import AsyncStream, Stream
 
 if TYPE_CHECKING:
@@ -71,7 +87,8 @@ class Router:
         messages: Messages = None, system: Text = None, cache: Caching = None, cache_key: Text = None,
         timeout: Seconds = None, deadline: Seconds = None, retries: Count = None, temperature: Number = None,
         max_tokens: Count = None, response_format: Format[Parsed] = None, reasoning_effort: Text = None,
-        tools: Tools = None, seed: Count = None, stop: Stop = None, tool_choice: Choice = None, **params: Any,
+        tools: Tools = None, seed: Count = None, stop: Stop = None, tool_choice: Choice = None,
+        accept: Accept = None, **params: Any,
     ) -> Completion[Parsed]:
         """Ask the module's models in order until one answers.
 
@@ -87,6 +104,8 @@ class Router:
             deadline: Seconds for the whole call, retries and fallbacks included.
             retries: More tries of the same model, for errors that may pass.
             response_format: A pydantic model, of which ``answer.parsed`` is an object then; or a mapping, as OpenAI's.
+            accept: A function that is given the answer and says True; or False or a reason, and the next model is
+                asked. None: the module's; False: none.
             **params: LiteLLM's own (temperature, max_tokens, tools, top_p, ...).
 
         Raises:
@@ -95,18 +114,21 @@ class Router:
             BadRequest: a provider says that the request itself is wrong.
         """
         given = plus(params, response_format, temperature, max_tokens, tools, tool_choice, stop, seed, reasoning_effort)
-        asked = Arguments(prompt, module, model, messages, system, cache, cache_key, timeout, deadline, retries, given)
+        asked = Arguments(prompt, module, model, messages, system, cache, cache_key, timeout, deadline, retries, given,
+            accept=accept)
         return drive(self.plan(asked), self.performer.performing(module))
 
     async def acomplete(self, prompt: Text = None, *, module: Text = None, model: Models = None,
         messages: Messages = None, system: Text = None, cache: Caching = None, cache_key: Text = None,
         timeout: Seconds = None, deadline: Seconds = None, retries: Count = None, temperature: Number = None,
         max_tokens: Count = None, response_format: Format[Parsed] = None, reasoning_effort: Text = None,
-        tools: Tools = None, seed: Count = None, stop: Stop = None, tool_choice: Choice = None, **params: Any,
+        tools: Tools = None, seed: Count = None, stop: Stop = None, tool_choice: Choice = None,
+        accept: Accept = None, **params: Any,
     ) -> Completion[Parsed]:
         """`complete` for asynchronous callers: the same arguments, answers and errors."""
         given = plus(params, response_format, temperature, max_tokens, tools, tool_choice, stop, seed, reasoning_effort)
-        asked = Arguments(prompt, module, model, messages, system, cache, cache_key, timeout, deadline, retries, given)
+        asked = Arguments(prompt, module, model, messages, system, cache, cache_key, timeout, deadline, retries, given,
+            accept=accept)
         await self._live.begun()
         return await adrive(self.plan(asked), self.performer.aperforming(module))
 
@@ -114,7 +136,8 @@ class Router:
         messages: Messages = None, system: Text = None, cache: Caching = None, cache_key: Text = None,
         timeout: Seconds = None, deadline: Seconds = None, retries: Count = None, temperature: Number = None,
         max_tokens: Count = None, response_format: Format[Parsed] = None, reasoning_effort: Text = None,
-        tools: Tools = None, seed: Count = None, stop: Stop = None, tool_choice: Choice = None, **params: Any,
+        tools: Tools = None, seed: Count = None, stop: Stop = None, tool_choice: Choice = None,
+        accept: Accept = None, **params: Any,
     ) -> Stream[Parsed]:
         """`complete`, piece by piece: the same arguments. The next model is asked only before the first piece.
 
@@ -122,18 +145,21 @@ class Router:
         it text, reasoning or part of a tool call.
         """
         given = plus(params, response_format, temperature, max_tokens, tools, tool_choice, stop, seed, reasoning_effort)
-        asked = Arguments(prompt, module, model, messages, system, cache, cache_key, timeout, deadline, retries, given)
+        asked = Arguments(prompt, module, model, messages, system, cache, cache_key, timeout, deadline, retries, given,
+            accept=accept)
         return Stream(self.plan(asked, stream=True), self.performer.performing(module))
 
     def astream(self, prompt: Text = None, *, module: Text = None, model: Models = None,
         messages: Messages = None, system: Text = None, cache: Caching = None, cache_key: Text = None,
         timeout: Seconds = None, deadline: Seconds = None, retries: Count = None, temperature: Number = None,
         max_tokens: Count = None, response_format: Format[Parsed] = None, reasoning_effort: Text = None,
-        tools: Tools = None, seed: Count = None, stop: Stop = None, tool_choice: Choice = None, **params: Any,
+        tools: Tools = None, seed: Count = None, stop: Stop = None, tool_choice: Choice = None,
+        accept: Accept = None, **params: Any,
     ) -> AsyncStream[Parsed]:
         """`stream` for asynchronous callers."""
         given = plus(params, response_format, temperature, max_tokens, tools, tool_choice, stop, seed, reasoning_effort)
-        asked = Arguments(prompt, module, model, messages, system, cache, cache_key, timeout, deadline, retries, given)
+        asked = Arguments(prompt, module, model, messages, system, cache, cache_key, timeout, deadline, retries, given,
+            accept=accept)
         return AsyncStream(self.plan(asked, stream=True), self.performer.aperforming(module))
 
     # fmt: on
@@ -158,6 +184,7 @@ class Router:
             timeout=arguments.timeout,
             stream=stream,
             thinking=thinking,
+            gate=_gate(arguments.accept, settings),
             cache=_cache_mode(arguments.cache, settings),
             cache_extra=arguments.cache_key,
         )
@@ -217,6 +244,13 @@ def _limits(settings: ModuleSettings, arguments: Arguments) -> ModuleSettings:
     deadline = settings.deadline if arguments.deadline is None else arguments.deadline
     retries = settings.retries if arguments.retries is None else arguments.retries
     return replace(settings, deadline=deadline, retries=retries)
+
+
+def _gate(said: Any, settings: ModuleSettings) -> Callable[[Completion[Any]], Any] | None:
+    """What an answer has to pass: the call's own gate, or the module's."""
+    if said is None and settings.accept is not None:
+        return imported(settings.accept)
+    return said or None
 
 
 def _cache_mode(asked: bool | str | None, settings: ModuleSettings) -> Literal["use", "refresh", "off"]:

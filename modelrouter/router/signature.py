@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
-from modelrouter.completion import Parsed
+from modelrouter.completion import Completion, Parsed
 
 Text: TypeAlias = str | None
 Number: TypeAlias = float | None
@@ -16,6 +16,8 @@ Messages: TypeAlias = Iterable[Any] | None
 """In OpenAI's form: mappings, or objects with ``model_dump``."""
 Caching: TypeAlias = bool | Literal["refresh"] | None
 Seconds: TypeAlias = float | None
+Accept: TypeAlias = Callable[[Completion[Any]], "bool | str | Awaitable[bool | str]"] | Literal[False] | None
+"""What an answer has to pass."""
 Format: TypeAlias = type[Parsed] | Mapping[str, Any] | None
 """A pydantic model, of which `Completion.parsed` is an object then, or a mapping in OpenAI's form."""
 Tools: TypeAlias = Sequence[Any] | None

@@ -408,6 +408,8 @@ modules:
     budget: {usd: 500, per: day, hard: false}
     baseline: moved
     split: {full: 9, moved: 1}
+    accept: json:loads
+    accept_last: true
     note: another
 """
 
@@ -462,6 +464,8 @@ SHOWS: Mapping[str, str] = {
     "modules.budget.per": f"$500 a day, {SENTENCES['budget']}",
     "modules.budget.hard": SENTENCES["budget"],
     "modules.split": SENTENCES["split"],
+    "modules.accept": f"json:loads, {SENTENCES['accept']}",
+    "modules.accept_last": SENTENCES["accept"],
     "modules.baseline": f"moved, {SENTENCES['baseline']}",
     "modules.note": GENERAL["for people"],
     "budget": f"$700 a month, {SENTENCES['budget']}",

@@ -372,6 +372,11 @@ def other_languages(world: World, block: Block) -> None:
     world.server.script("scorer", Reply("71"))
 
 
+def gated(world: World, block: Block) -> None:
+    world.to_server()
+    world.server.script("gpt-6-luna", Reply("word " * 58 + "end"))
+
+
 def dspy_programs(world: World, block: Block) -> None:
     world.to_server()
     score = Reply("[[ ## score ## ]]\n87", input_tokens=412, output_tokens=30)
@@ -383,6 +388,7 @@ SCENES: dict[str, Callable[[World, Block], None]] = {
     "A session": a_session,
     "Use it in code": in_code,
     "Errors": errors,
+    "Is it good enough?": gated,
     "What it costs": spent,
     "What a piece of work costs": work_tracked,
     "Clients in other languages": other_languages,
