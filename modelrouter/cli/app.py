@@ -318,7 +318,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _main(argv: Sequence[str] | None) -> int:
     if "" not in sys.path:
-        sys.path.insert(0, "")  # here, where Python itself looks: the catalog may name a function of the application's
+        sys.path.append("")  # here: the catalog may name a function of the application's
     try:
         app(argv, prog_name="modelrouter")  # Typer itself ends with 130 after Ctrl-C
     except SystemExit as done:
