@@ -24,6 +24,7 @@ The house, from the ground up; each room takes only from those above it in this 
 - `callback`: calls that other code makes to LiteLLM, metered.
 - `router`: decisions performed; the process's own router.
 - `dspy`: DSPy programs on the catalog, and the guide's pipeline. `testing`: a script in a provider's place.
+  `comparing`: the same asked of several models, and how they differ. (Not `compare`: that is a function here.)
 - `cli`: the command line.
 """
 
@@ -34,6 +35,8 @@ import concurrent.futures.thread as _  # noqa: F401
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # for type checkers and editors; at run time __getattr__ does the same, one name at a time
+    from .comparing.compare import acompare as acompare
+    from .comparing.compare import compare as compare
     from .completion import Attempt as Attempt
     from .completion import Completion as Completion
     from .completion import Usage as Usage
@@ -61,6 +64,7 @@ if TYPE_CHECKING:  # for type checkers and editors; at run time __getattr__ does
     __version__: str
 
 _NAMES = {
+    "comparing.compare": "acompare compare",
     "completion": "Attempt Completion Usage",
     "errors": (
         "AllModelsFailed BadRequest BudgetExceeded CallFailed CannotListen CannotSend ConfigurationError "
