@@ -21,6 +21,7 @@ import typer
 from modelrouter.errors import CallFailed, InvalidCatalog, InvalidEnvironment, ModelRouterError
 
 from . import cache as _cache_command
+from . import compare as _compare_command
 from . import export as _export_command
 from . import spend as _spend_command
 from .screen import Config, Json, Screen, attempt_lines, summary
@@ -272,6 +273,7 @@ def check(
 app.add_typer(_cache_command.app, name="cache")
 app.add_typer(_export_command.app, name="export")
 app.command()(_spend_command.spend)
+app.command()(_compare_command.compare)
 
 
 # -- serving

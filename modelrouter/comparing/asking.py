@@ -131,7 +131,7 @@ class Asking:
             )
         except CallFailed as error:
             if isinstance(error, BudgetExceeded):
-                self.stopped = str(error).partition("\n")[0]
+                self.stopped = _stopped(who, error)
             said, attempts = _failed(error), error.attempts
         else:
             said, attempts = _answered(answer), answer.attempts
@@ -151,3 +151,9 @@ def _answered(answer: Completion[Any]) -> Said:
 def _failed(error: CallFailed) -> Said:
     last = error.attempts[-1]
     return Said(None, last.error_kind, last.error, cost_usd=error.cost_usd, at=time.time())
+
+
+def _stopped(who: Asked, error: BudgetExceeded) -> str:
+    if error.source:
+        return f"of the budget at {error.source} too little is left for another call of {who.name}."
+    return f"what is left of max_usd does not do for another call of {who.name}."

@@ -121,7 +121,7 @@ def _notes(task: Task, found: Found, models: Sequence[ModelSummary]) -> Iterator
     for asked, model in zip(task.models, models, strict=True):
         if Kind.MISSING_KEY in model.errors:
             yield f"{model.model} was not asked: {missing_key(asked.target)} is not set."
-    if any(each.failed for each in models):
+    if len(models) > 1 and any(each.failed and each.answers for each in models):
         yield "What was not answered has no score; only prompts that both models have answered are compared."
     before = sum(each.remembered for each in found.answers)
     if before and found.oldest is not None:

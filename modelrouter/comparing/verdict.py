@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
-
 from .result import ModelSummary, Outcome
 from .statistics import Interval
 
@@ -88,8 +86,3 @@ def _signed(part: float) -> str:
 
 def _percent(part: float) -> str:
     return f"{100 * part:+.0f} %"
-
-
-def cost_per_thousand(summary: ModelSummary) -> Decimal | None:
-    """US dollars of 1,000 calls; None: not known."""
-    return None if summary.cost_per_call_usd is None else summary.cost_per_call_usd * 1000
