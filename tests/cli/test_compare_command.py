@@ -24,7 +24,10 @@ from modelrouter.cli import app as cli
 from modelrouter.cli.compare_page import page
 from modelrouter.cli.compare_plot import Point, plot
 from modelrouter.comparing.compare import compare
+from modelrouter.embedded import server as embedded
 from modelrouter.testing import Answer, ScriptedProvider
+
+ROOT = Path(__file__).parents[2]
 
 Run = Callable[..., tuple[int, str, str]]
 SCRIPT = "<script>document.title = 'taken'</script>"
@@ -291,3 +294,24 @@ def test_the_library_is_loaded_when_it_is_used() -> None:
     assert "compare" in dir(modelrouter)
     assert modelrouter.compare is compare
     assert sys.modules["modelrouter.comparing.compare"].compare is compare
+
+
+@pytest.mark.heavy
+def test_the_example_of_the_readme_runs_without_any_key(capsys: pytest.CaptureFixture[str]) -> None:
+    written = re.search(r"^\$ modelrouter (compare .+)$", (ROOT / "README.md").read_text(), re.MULTILINE)
+    assert written is not None
+    lines = [json.dumps({"prompt": f"Say {word}.", "expected": word}) for word in ("yes", "no")]
+    Path("offers.jsonl").write_text("\n".join(lines))
+    try:
+        code = cli.main(written[1].split())
+    finally:
+        embedded.stop()
+    out, err = capsys.readouterr()
+    assert (code, err) == (0, "")
+    table, said = out.split("\n\n")
+    rows = {row.split()[0]: row.split()[1:] for row in table.splitlines()[1:]}
+    assert [rows[name][:3] for name in ("claude-sonnet", "gpt-6-luna")] == [["0", "missing_key", "2"]] * 2
+    assert rows["smollm2"][0] == "2"
+    assert "smollm2: nothing to compare with claude-sonnet: claude-sonnet gave no answer (missing_key 2).\n" in said
+    assert "claude-sonnet was not asked: ANTHROPIC_API_KEY is not set.\n" in said
+    assert said.endswith("All of it cost $0.\n")

@@ -283,6 +283,24 @@ def spent(world: World, block: Block) -> None:
                 router.complete(f"{number % 32}", module=module, retries=0)
 
 
+def compared(world: World, block: Block) -> None:
+    for name in ("OPENAI_API_KEY", "ANTHROPIC_API_KEY"):
+        world.patch.setenv(name, CANARY)
+    world.to_server()
+    here = embedded.Endpoint(world.server.openai_base, SecretStr("made-for-this-one"), "smollm2")
+    world.patch.setattr(embedded, "endpoint", lambda **_: here)
+    # The models always say the same, and what is right goes by the prompt, so that it does not matter who is quicker.
+    right = ["senior"] * 372 + ["remote"] * 5 + ["hybrid"] * 4 + ["junior"] * 19
+    lines = [json.dumps({"prompt": f"Offer {number}: ...", "expected": each}) for number, each in enumerate(right)]
+    Path("offers.jsonl").write_text("\n".join(lines))
+    for model, words, tokens in (
+        ("claude-sonnet-5-5", "Senior, and remote.", 14),
+        ("gpt-6-luna", "Senior; hybrid.", 11),
+        ("smollm2", "The offer is an offer for a junior.", 31),
+    ):
+        world.server.script(model, Reply(words, input_tokens=412, output_tokens=tokens))
+
+
 def errors(world: World, block: Block) -> None:
     world.to_server()
     world.server.script("claude-sonnet-5-5", Known("bad_key")).script("gpt-6.1-sol", Reply("", finish_reason="length"))
@@ -390,6 +408,7 @@ SCENES: dict[str, Callable[[World, Block], None]] = {
     "Errors": errors,
     "Is it good enough?": gated,
     "What it costs": spent,
+    "Which model is good enough": compared,
     "What a piece of work costs": work_tracked,
     "Clients in other languages": other_languages,
     "DSPy programs": dspy_programs,
