@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from modelrouter import environment
 from modelrouter.backend.current import current
@@ -30,6 +31,9 @@ from .scores import Function, Scorer, scorer
 from .statistics import numpy
 
 __all__ = ["acompare", "compare"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 
 @hinting
@@ -53,35 +57,6 @@ async def acompare(
     progress: Told | None = None,
     router: Router | None = None,
 ) -> Comparison:
-    """`compare` for asynchronous callers: the same arguments, results and errors."""
-    numpy()  # before money is spent
-    router = get_router() if router is None else router
-    given, place = _prompts(prompts)
-    for name, number in (("repeat", repeat), ("concurrency", concurrency)):
-        if type(number) is not int or number < 1:
-            raise InvalidRequest(f"{name} is a whole number from 1, not {number!r}.")
-    if isinstance(margin, bool) or not 0 < margin <= 100:
-        raise InvalidRequest(f"margin is in points of a score, above 0 and up to 100, not {margin!r}.")
-    task = Task(
-        prompts=given,
-        models=_models(router, module, models, concurrency),
-        repeat=repeat,
-        scorer=_scorer(given, score, schema, scorer, judge),
-        judge=_judge(router, module, judge, rubric, concurrency),
-        concurrency=concurrency,
-        max_usd=None if max_usd is None else _limit(max_usd),
-    )
-    if max_usd is not None:
-        await asyncio.to_thread(current().load)  # for the prices that the catalog leaves to LiteLLM's list
-    path = _journal(journal, place)
-    if fresh and path is not None and path.exists():
-        path.replace(path.with_name(f"{path.name}.before"))
-    with Journal(path) as kept:
-        found = await Run(task, Asking(router, kept, concurrency), kept, progress)()
-    return report(task, found, margin=margin / 100, seed=seed)
-
-
-def compare(prompts: Path | str | Iterable[Any], models: Sequence[str], **options: Any) -> Comparison:
     """Ask several models the same, each with the settings of a module, and say how they differ in cost, speed and
     score. No model stands in for another, and nothing comes from the cache.
 
@@ -111,7 +86,45 @@ def compare(prompts: Path | str | Iterable[Any], models: Sequence[str], **option
         InvalidRequest: the input is wrong; with the file and the line. Nothing was sent, but for a scorer that fails.
         ConfigurationError: no such module or model, or numpy is not installed.
     """
-    return event_loops.run(acompare(prompts, models, **options))
+    numpy()  # before money is spent
+    router = get_router() if router is None else router
+    given, place = _prompts(prompts)
+    for name, number in (("repeat", repeat), ("concurrency", concurrency)):
+        if type(number) is not int or number < 1:
+            raise InvalidRequest(f"{name} is a whole number from 1, not {number!r}.")
+    if isinstance(margin, bool) or not 0 < margin <= 100:
+        raise InvalidRequest(f"margin is in points of a score, above 0 and up to 100, not {margin!r}.")
+    task = Task(
+        prompts=given,
+        models=_models(router, module, models, concurrency),
+        repeat=repeat,
+        scorer=_scorer(given, score, schema, scorer, judge),
+        judge=_judge(router, module, judge, rubric, concurrency),
+        concurrency=concurrency,
+        max_usd=None if max_usd is None else _limit(max_usd),
+    )
+    if max_usd is not None:
+        await asyncio.to_thread(current().load)  # for the prices that the catalog leaves to LiteLLM's list
+    path = _journal(journal, place)
+    if fresh and path is not None and path.is_file():
+        path.replace(path.with_name(f"{path.name}.before"))
+    with Journal(path) as kept:
+        found = await Run(task, Asking(router, kept, concurrency), kept, progress)()
+    return report(task, found, margin=margin / 100, seed=seed)
+
+
+def _waiting_for(call: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
+    """The same for synchronous callers."""
+
+    @functools.wraps(call)
+    def called(*args: P.args, **kwargs: P.kwargs) -> T:
+        return event_loops.run(call(*args, **kwargs))
+
+    called.__name__ = called.__qualname__ = "compare"
+    return called
+
+
+compare = _waiting_for(acompare)
 
 
 # -- what is given, checked
@@ -135,7 +148,8 @@ def _journal(given: Path | str | None, place: str) -> Path | None:
     if given is not None:
         return Path(given)
     state = environment.state_dir()
-    return None if state is None else state / "comparisons" / f"{place}.jsonl"
+    # A script's answers must not be taken for a model's some day.
+    return None if state is None or not current().remembers else state / "comparisons" / f"{place}.jsonl"
 
 
 def _models(router: Router, module: str | None, models: Sequence[str], concurrency: int) -> tuple[Asked, ...]:

@@ -27,6 +27,9 @@ try:
 except ImportError:  # Windows
     fcntl = None
 
+_HEAD = b'{"modelrouter": "comparison", "version": 1}\n'
+"""The first line: no other file is ever written to."""
+
 PASSING = frozenset(
     (
         *(Kind.RATE_LIMIT, Kind.CONNECTION, Kind.SERVER, Kind.TIMEOUT, Kind.MISSING_KEY, Kind.AUTH, Kind.PERMISSION),
@@ -115,10 +118,19 @@ class Journal:
         with open(file, "rb", closefd=False) as lines:
             lines.seek(0)
             content = lines.read()
+        if _HEAD.startswith(content):  # a new file, or one whose process was killed at once
+            os.ftruncate(file, 0)
+            os.write(file, _HEAD)
+            return
+        if not content.startswith(_HEAD):
+            self.__exit__(None, None, None)
+            raise InvalidRequest(
+                f"{self.path} is no file of answers that a comparison has written.\n  Name another one, or none."
+            )
         whole = content.rfind(b"\n") + 1
         if whole < len(content):
             os.ftruncate(file, whole)  # a line that was being written when its process was killed
-        for line in content[:whole].splitlines():
+        for line in content[len(_HEAD) : whole].splitlines():
             with contextlib.suppress(ValueError, TypeError, ArithmeticError, LookupError, AttributeError):
                 self._take(json.loads(line))
 

@@ -22,7 +22,7 @@ def money(first: ModelSummary, other: ModelSummary, change: Interval | None) -> 
     before, after = first.cost_per_call_usd, other.cost_per_call_usd
     if before is None or after is None:
         unknown = " and ".join(each.model for each in (first, other) if each.cost_per_call_usd is None)
-        return f"costs nobody knows how much (the cost of {unknown} is not known)"
+        return f"costs an unknown amount (the cost of {unknown} is not known)"
     if not before:
         return "costs nothing either" if not after else f"costs money, and {first.model} none"
     if not after:
@@ -68,6 +68,8 @@ def _conclusion(score: Interval, said: Outcome, margin: float, enough: int | Non
 def _relative(change: Interval | None, less: str, more: str) -> str:
     if change is None:
         return f"neither {less} nor {more} that could be told"
+    if change.low == change.high == 0:
+        return "as much"
     if change.low <= 0 <= change.high:
         return f"about as much (95 % interval {_percent(change.low)} to {_percent(change.high)})"
     if change.value > 1:

@@ -96,7 +96,7 @@ def test_without_a_score_answers_are_side_by_side(run: Run) -> None:
 
 
 def test_json_has_every_digit_and_csv_every_answer(run: Run, prompts: str) -> None:
-    with ScriptedProvider({"dear": "yes", "cheap": f"=1+1\n{SCRIPT}"}):
+    with ScriptedProvider({"dear": "yes", "cheap": f"=1+1\n{SCRIPT}"}, cache=True):
         code, out, _ = run(prompts, "--score", "exact", "--json")
         told: dict[str, Any] = json.loads(out)
         table = run(prompts, "--score", "exact", "--csv")

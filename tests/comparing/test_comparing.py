@@ -49,7 +49,7 @@ def answers(good: int, of: int = 120, seed: int = 1) -> list[Any]:
 
 
 def compared(scripts: Any, prompts: Any = PROMPTS, **options: Any) -> Comparison:
-    with ScriptedProvider(scripts):
+    with ScriptedProvider(scripts, cache=True):
         return modelrouter.compare(prompts, list(scripts), **{"score": "exact", **options})
 
 
@@ -115,7 +115,7 @@ def test_a_model_that_never_answers_is_no_model_to_compare_with() -> None:
 def test_an_unknown_price_is_unknown_and_never_nothing() -> None:
     found = compared({"dear": "yes", "priceless": "yes"}, prompts=PROMPTS[:3])
     assert found.models[1].cost_per_call_usd is None
-    assert str(found).startswith("priceless costs nobody knows how much (the cost of priceless is not known); ")
+    assert str(found).startswith("priceless costs an unknown amount (the cost of priceless is not known); ")
 
 
 def test_a_prompt_that_is_repeated_is_one_prompt() -> None:
@@ -187,7 +187,9 @@ def test_a_judge_that_gives_no_verdict_decides_nothing() -> None:
 
 def test_equal_answers_need_no_judge_and_its_cost_is_apart() -> None:
     Path("rubric.md").write_text("Prefer what is true.")
-    with ScriptedProvider({"own": "same", "cheap": ["same", "other"], "dear": '{"winner": "A"}'}) as provider:
+    with ScriptedProvider(
+        {"own": "same", "cheap": ["same", "other"], "dear": '{"winner": "A"}'}, cache=True
+    ) as provider:
         options: Any = {"judge": "dear", "rubric": "rubric.md", "concurrency": 1}
         found = modelrouter.compare(["a", "b"], ["own", "cheap"], **options)
         again = modelrouter.compare(["a", "b"], ["own", "cheap"], **options)
@@ -273,8 +275,8 @@ def test_what_was_cut_off_or_under_way_counts_at_its_highest(tmp_path: Path) -> 
     options: Any = {"journal": path, "concurrency": 1}
     with ScriptedProvider({"dear": "yes"}):
         first = modelrouter.compare(["a"], ["dear"], **options)
-    begun, ended = path.read_text().splitlines()
-    path.write_text(f"{begun}\n")  # killed before its answer came
+    head, begun, ended = path.read_text().splitlines()
+    path.write_text(f"{head}\n{begun}\n")  # killed before its answer came
     most = Decimal(json.loads(begun)["most"])
     assert most > first.cost_usd
     with Journal(path) as journal:
@@ -293,7 +295,7 @@ def test_what_was_cut_off_or_under_way_counts_at_its_highest(tmp_path: Path) -> 
 
 
 def test_only_what_is_new_is_asked() -> None:
-    with ScriptedProvider({"dear": Answer("yes"), "cheap": Answer("yes"), "own": Answer("yes")}) as provider:
+    with ScriptedProvider({"dear": "yes", "cheap": "yes", "own": "yes"}, cache=True) as provider:
 
         def asked(names: list[str], **options: Any) -> int:
             before = len(provider.requests)
@@ -316,7 +318,7 @@ def test_errors_that_may_pass_are_asked_again_and_others_are_not() -> None:
     options: Any = {"prompts": PROMPTS[:2], "concurrency": 1}
     first = compared({"dear": "yes", "cheap": [529, Error(400, "wrong")]}, **options)
     assert first.models[1].failed == 2
-    with ScriptedProvider({"cheap": "yes"}) as provider:
+    with ScriptedProvider({"cheap": "yes"}, cache=True) as provider:
         found = modelrouter.compare(PROMPTS[:2], ["dear", "cheap"])
     assert len(provider.requests) == 1
     assert (found.models[1].answers, found.models[1].errors) == (1, {Kind.BAD_REQUEST: 1})
@@ -327,12 +329,59 @@ def test_a_line_that_was_being_written_is_no_line(tmp_path: Path) -> None:
     path = tmp_path / "j.jsonl"
     with ScriptedProvider({"dear": "yes"}) as provider:
         modelrouter.compare(["a", "b"], ["dear"], journal=path, concurrency=1)
-        path.write_bytes(path.read_bytes()[:-20] + b"")
-        path.write_bytes(b'{"key": 7}\nnonsense\n' + path.read_bytes())
+        head, lines = path.read_bytes()[:-20].split(b"\n", 1)
+        path.write_bytes(head + b'\n{"key": 7}\nnonsense\n' + lines)
         found = modelrouter.compare(["a", "b"], ["dear"], journal=path)
     assert len(provider.requests) == 3
     assert found.models[0].answers == 2
     assert path.read_bytes().endswith(b"}\n")
+
+
+@pytest.mark.parametrize("content", ['{"prompt": "a"}\n{"prompt": "b"}', '{"modelrouter": "other"}\n'])
+def test_no_other_file_is_written_to(content: str) -> None:
+    Path("prompts.jsonl").write_text(content)
+    with ScriptedProvider({}), pytest.raises(InvalidRequest, match="is no file of answers that a comparison has"):
+        modelrouter.compare(["a"], ["dear"], journal="prompts.jsonl")
+    assert Path("prompts.jsonl").read_text() == content
+    Path("begun.jsonl").write_text('{"modelro')  # killed in the middle of its first line
+    with ScriptedProvider({"dear": "yes"}):
+        assert modelrouter.compare(["a"], ["dear"], journal="begun.jsonl").models[0].answers == 1
+
+
+def test_one_that_is_cancelled_goes_on_where_it_was(tmp_path: Path) -> None:
+    options: Any = {"journal": tmp_path / "j.jsonl", "concurrency": 4}
+
+    async def cancelled() -> int:
+        told: list[Progress] = []
+        enough = asyncio.Event()
+
+        def tell(progress: Progress) -> None:
+            told.append(progress)
+            if progress.done >= 20:
+                enough.set()
+
+        comparing = asyncio.ensure_future(modelrouter.acompare(PROMPTS, ["dear"], progress=tell, **options))
+        await enough.wait()
+        comparing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await comparing
+        assert asyncio.all_tasks() == {asyncio.current_task()}
+        return told[-1].done
+
+    with ScriptedProvider({"dear": Answer("yes", delay=0.005)}) as provider:
+        done = asyncio.run(cancelled())
+        sent = len(provider.requests)
+        assert done <= sent <= done + 4
+        found = modelrouter.compare(PROMPTS, ["dear"], **options)
+        assert found.models[0].answers == 120
+        assert len(provider.requests) - sent <= 120 - done
+
+
+def test_what_a_script_says_is_not_taken_for_an_answer_later() -> None:
+    for text in ("yes", "no"):
+        with ScriptedProvider({"dear": text}):
+            assert modelrouter.compare(["a"], ["dear"]).answers[0].text == text
+    assert not Path("../state/comparisons").exists()
 
 
 def test_two_processes_do_not_pay_for_the_same(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def question(request: Request) -> tuple[str, str]:
 
 def lines(journal: Path) -> list[dict[str, Any]]:
     text = journal.read_text() if journal.exists() else ""
-    return [json.loads(line) for line in text.split("\n")[:-1]]
+    return [json.loads(line) for line in text.split("\n")[1:-1]]
 
 
 @pytest.mark.slow

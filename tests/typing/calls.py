@@ -12,6 +12,12 @@ import modelrouter
 from modelrouter.dspy import RouterLM, get_lm
 
 
+def compare() -> None:
+    found = modelrouter.compare(["a"], ["fast", "best"], score="exact", max_usd=0.5)
+    assert_type(found.differences[0].verdict, str)
+    modelrouter.compare(["a"], ["fast"], scores="exact")  # type: ignore[call-arg] # pyright: ignore[reportCallIssue]
+
+
 class Score(BaseModel):
     points: int
 
