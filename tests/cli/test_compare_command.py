@@ -25,6 +25,7 @@ from modelrouter.cli.compare_page import page
 from modelrouter.cli.compare_plot import Point, plot
 from modelrouter.comparing.compare import compare
 from modelrouter.embedded import server as embedded
+from modelrouter.process import event_loops
 from modelrouter.testing import Answer, ScriptedProvider
 
 ROOT = Path(__file__).parents[2]
@@ -297,7 +298,9 @@ def test_the_library_is_loaded_when_it_is_used() -> None:
 
 
 @pytest.mark.heavy
-def test_the_example_of_the_readme_runs_without_any_key(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_example_of_the_readme_runs_without_any_key(
+    capsys: pytest.CaptureFixture[str], litellms_litter: None
+) -> None:
     written = re.search(r"^\$ modelrouter (compare .+)$", (ROOT / "README.md").read_text(), re.MULTILINE)
     assert written is not None
     lines = [json.dumps({"prompt": f"Say {word}.", "expected": word}) for word in ("yes", "no")]
@@ -305,6 +308,7 @@ def test_the_example_of_the_readme_runs_without_any_key(capsys: pytest.CaptureFi
     try:
         code = cli.main(written[1].split())
     finally:
+        event_loops.stop()  # with its connections to what ends now
         embedded.stop()
     out, err = capsys.readouterr()
     assert (code, err) == (0, "")
