@@ -127,7 +127,7 @@ class Asking:
         given: dict[str, Any] = {**who.params, **limits}
         try:
             answer = await self._router.acomplete(
-                messages=messages, module=who.resolved.module, model=[who.name], cache=False, **given
+                messages=messages, module=who.resolved.module, model=[who.name], cache=False, accept=False, **given
             )
         except CallFailed as error:
             if isinstance(error, BudgetExceeded):

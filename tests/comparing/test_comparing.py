@@ -69,6 +69,13 @@ def test_the_known_winner_is_found() -> None:
     assert found.cost_usd == 120 * Decimal("0.000014") + 120 * Decimal("0.0000007")
 
 
+def test_a_module_that_turns_answers_down_compares_them_all_the_same(catalog: WriteCatalog) -> None:
+    prices = {"price": {"input": 2, "output": 10}}
+    both = {name: {"model": f"openai/{name}", **prices} for name in ("dear", "cheap")}
+    catalog(both, max_tokens=50, accept="operator:not_")
+    assert [model.answers for model in compared({"dear": "yes", "cheap": "yes"}).models] == [120, 120]
+
+
 def test_the_known_loser_is_found_and_what_cannot_be_told_is_said() -> None:
     found = compared({"dear": answers(105), "cheap": answers(60), "own": answers(104, seed=3)})
     worse, unclear = found.differences
