@@ -369,6 +369,16 @@ def test_check_asks_nobody_whom_a_server_points_at(cli: Cli, catalog: WriteCatal
     assert server.ledger == []
 
 
+def test_explain_shows_how_a_module_is_split_and_who_turns_answers_down(cli: Cli, catalog: WriteCatalog) -> None:
+    models = {name: {"model": f"openai/{name}"} for name in ("a", "b", "c")}
+    catalog(models, chain=["c"], split={"a": 90, "b": 10}, accept="operator:truth")
+    lines = [" ".join(line.split()) for line in cli("explain").out.splitlines()]
+    assert any(line.startswith("chain a, b, c config/models.yaml:") for line in lines)
+    assert any(line.startswith("split a 90, b 10 config/models.yaml:") for line in lines)
+    assert any(line.startswith("accept operator:truth config/models.yaml:") for line in lines)
+    assert cli("explain", "--json").json["settings"]["split"]["value"] == {"a": 90.0, "b": 10.0}
+
+
 @pytest.mark.heavy
 def test_check_asks_a_gateway_which_models_it_has_and_of_which_version_it_is(
     cli: Cli, catalog: WriteCatalog, monkeypatch: pytest.MonkeyPatch
