@@ -9,11 +9,10 @@ from html import escape
 
 from modelrouter.completion import EXACT
 
+from .page import COLOURS, framed
 from .spend_chart import chart
 from .spend_report import Report, cost_of, counted, money
 
-_COLOURS = 7
-"""What is left is one grey series together."""
 _OTHERS = "all others"
 
 
@@ -35,7 +34,7 @@ def page(report: Report) -> str:
     ]
     if not report.lines:
         parts = [parts[0], "<p>No call was counted.</p>"]
-    return _FRAME.format(period=escape(report.period), style=_STYLE, body="\n".join(parts))
+    return framed(f"Spend, {report.period}", _STYLE, "\n".join(parts), _FOOTER)
 
 
 def _comparison(report: Report) -> Iterator[str]:
@@ -62,8 +61,8 @@ def _tiles(report: Report) -> Iterator[str]:
 
 def _figure(report: Report, series: Sequence[str]) -> str:
     """The chart, with its legend."""
-    others = set(series[_COLOURS:])
-    bars = [*series[:_COLOURS], *([_OTHERS] if others else [])]
+    others = set(series[COLOURS:])
+    bars = [*series[:COLOURS], *([_OTHERS] if others else [])]
     days: dict[date, dict[str, Decimal]] = {day: {} for day in report.days}
     for line in report.lines:
         name, costs = str(getattr(line, report.by)), days[line.day]
@@ -76,7 +75,7 @@ def _figure(report: Report, series: Sequence[str]) -> str:
 
 def _table(report: Report, series: Sequence[str]) -> str:
     columns = report.columns()
-    colours = {name: f' class="s{min(place, _COLOURS)}"' for place, name in enumerate(series)}
+    colours = {name: f' class="s{min(place, COLOURS)}"' for place, name in enumerate(series)}
     cells = list(zip(*columns.values(), strict=True))
     rows = [
         _row(name, colours.get(name, ""), dict(zip(columns, each, strict=True)), report.bar(row))
@@ -93,50 +92,14 @@ def _row(name: str, colour: str, cells: Mapping[str, str], bar: float | None) ->
     return f'<tr{colour}><th scope="row">{escape(name)}</th>{"".join(told)}</tr>'
 
 
-_FRAME = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<title>Spend, {period}</title>
-<style>{style}</style>
-</head>
-<body>
-{body}
-<footer>Written by <code>modelrouter spend</code>. Money is in US dollars, rounded; <code>--json</code> has every
-digit. The same tokens: another model would have counted, and written, others.</footer>
-</body>
-</html>
-"""
+_FOOTER = """Written by <code>modelrouter spend</code>. Money is in US dollars, rounded; <code>--json</code> has every
+digit. The same tokens: another model would have counted, and written, others."""
 
 _STYLE = """
-:root {
-  --page: #f7f7f5; --card: #fff; --ink: #1c1d20; --soft: #5d626b; --rule: #e2e3e0; --hover: #0000000a; --good: #0b7a5c;
-  --s0: #2f6bd8; --s1: #e28a12; --s2: #15947f; --s3: #c2417c; --s4: #7a5ad0; --s5: #8a9f1f; --s6: #2f9fd0;
-  --s7: #9aa0a8;
-  font: 16px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, "Noto Sans", sans-serif;
-  font-variant-numeric: tabular-nums;
-}
-@media (prefers-color-scheme: dark) {
-  :root {
-    --page: #131417; --card: #1c1e22; --ink: #eceef1; --soft: #9ba1ab; --rule: #31343a; --hover: #ffffff10;
-    --good: #45cfa4;
-    --s0: #6a9cff; --s1: #f0ad46; --s2: #3cc0a8; --s3: #ee7fae; --s4: #a98cf5; --s5: #b9cc4f; --s6: #62c3ee;
-    --s7: #7d838c;
-  }
-}
-.s0 { --c: var(--s0) } .s1 { --c: var(--s1) } .s2 { --c: var(--s2) } .s3 { --c: var(--s3) }
-.s4 { --c: var(--s4) } .s5 { --c: var(--s5) } .s6 { --c: var(--s6) } .s7 { --c: var(--s7) }
-* { box-sizing: border-box }
-body { max-width: 1180px; margin: 0 auto; padding: 40px 24px; background: var(--page); color: var(--ink) }
-header { display: flex; flex-wrap: wrap; align-items: baseline; gap: 4px 16px }
-h1 { margin: 0; font-size: 30px; letter-spacing: -0.02em }
 h2, summary { margin: 0 0 8px; font-size: 17px; font-weight: 600 }
 summary { margin: 0; cursor: pointer }
-header p, dt, small, footer, .notes { color: var(--soft) }
-header p, .notes p { margin: 0 }
+dt, .notes { color: var(--soft) }
+.notes p { margin: 0 }
 .hero { margin: 20px 0 24px; font-size: 18px }
 .hero strong { display: block; font-size: 46px; line-height: 1.15; letter-spacing: -0.03em; color: var(--good) }
 .dearer strong { color: inherit }
@@ -154,23 +117,16 @@ li::before, tr[class] th::before {
   content: ""; display: inline-block; width: 10px; height: 10px; margin-right: 8px; border-radius: 3px;
   background: var(--c);
 }
-svg { display: block; width: 100%; min-width: 640px; height: auto }
-svg text { font-size: 12px; fill: var(--soft) }
 svg [class^="s"] { fill: var(--c) }
-.line { stroke: var(--rule) }
 .zero { stroke: var(--soft) }
 .day { fill: transparent }
 g:hover .day { fill: var(--hover) }
-table { width: 100%; border-collapse: collapse; font-size: 14px; white-space: nowrap }
-th, td { padding: 7px 0 7px 16px; border-top: 1px solid var(--rule); text-align: right; font-weight: 400 }
-thead th { border: 0; color: var(--soft); white-space: normal; vertical-align: bottom }
-th:first-child { padding-left: 0; text-align: left }
+thead th { white-space: normal; vertical-align: bottom }
 tfoot th, tfoot td { border-top: 2px solid var(--rule); font-weight: 600 }
 .share {
   min-width: 124px;
   background: linear-gradient(var(--c, var(--s7)) 0 0) no-repeat 16px 50% / calc(var(--part) * (100% - 60px)) 8px;
 }
 .notes { background: none; border: 0; font-size: 14px }
-footer { margin-top: 28px; padding: 0 20px; font-size: 13px }
-@media print { body { padding: 0 } dl div, figure, section, details { break-inside: avoid } }
+@media print { dl div, figure, section, details { break-inside: avoid } }
 """
