@@ -42,6 +42,8 @@ def what_is_wrong(error: ErrorDetails) -> str:
             return "is empty"
         case _ if kind == AS_IT_IS:
             return error["msg"]
+        case "literal_error":
+            said = f"expected {context['expected']}"
         case "string_pattern_mismatch":
             said = "expected one word"
         case "greater_than":

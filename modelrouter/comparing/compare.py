@@ -124,7 +124,7 @@ def _waiting_for(call: Callable[P, Coroutine[Any, Any, T]]) -> Callable[P, T]:
     return called
 
 
-compare = _waiting_for(acompare)
+compare = hinting(_waiting_for(acompare))
 
 
 # -- what is given, checked

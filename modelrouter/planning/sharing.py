@@ -49,11 +49,13 @@ def _follow(progress: Progress, candidate: Candidate, outcome: Any) -> Steps[tup
         if isinstance(answer, Completion):
             return answer, progress.attempts[-1]
         outcome = answer
-    if isinstance(outcome, Interrupted):
+        why = f"the answer that another call was given: {answer.message}"
+    elif isinstance(outcome, Interrupted):
         if not isinstance(outcome.error, TimeoutError):
             raise outcome.error
-        outcome = Failure(Kind.TIMEOUT, "the same request of another call took too long")
-    why = f"the same request of another call failed: {outcome.message}"
+        outcome = Failure(Kind.TIMEOUT, why := "the same request of another call took too long")
+    else:
+        why = f"the same request of another call failed: {outcome.message}"
     record = yield from progress.skip(candidate, outcome.kind, why)
     progress.note(candidate, outcome)
     return None, record

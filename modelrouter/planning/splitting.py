@@ -14,8 +14,8 @@ def ordered(
 ) -> tuple[Target, ...]:
     """The chain with one of its first models, of which `weights` has one each, at its head.
 
-    A user is given a model by weighted rendezvous hashing (Mosharaf, Wang and others, "Highest random weight"): nobody
-    has to remember which, and when weights change only those move who have to.
+    A user is given a model by rendezvous hashing with weights: nobody has to remember which, and when weights change
+    only those move who have to.
     """
     first = max(range(len(weights)), key=lambda n: _score(weights[n], _draw(module, user, chain[n], random)))
     return chain[first], *chain[:first], *chain[first + 1 :]

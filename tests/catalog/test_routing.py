@@ -78,6 +78,7 @@ def test_its_key_takes_the_place_of_the_models_own(monkeypatch: pytest.MonkeyPat
         ({"url": "http://g", "models": "some"}, "gateway.models: expected all, or a list of models, got 'some'"),
         ({"url": "http://g", "api_key_env": "sk-1"}, "gateway.api_key_env: expected the name of a variable"),
         ({"models": "all"}, "gateway.url: "),
+        ({"url": "http://g", "otherwise": "maybe"}, "gateway.otherwise: expected 'direct' or 'error', got 'maybe'"),
         ({"url": "http://g", "fallback": "direct"}, "gateway.fallback: unknown key. Known: url, api_key_env, models"),
     ],
 )

@@ -155,7 +155,9 @@ def test_calls_that_share_an_answer_have_gates_of_their_own(
         asked = [router.acomplete("hi", accept=gate) for gate in (long, None, long_too)]
         return await asyncio.gather(*asked)
 
-    assert [answer.text for answer in asyncio.run(together())] == ["long enough", "short", "long enough"]
+    answers = asyncio.run(together())
+    assert [answer.text for answer in answers] == ["long enough", "short", "long enough"]
+    assert answers[2].attempts[0].error == "the answer that another call was given: only 5 characters"
     assert (server.count("a"), server.count("b")) == (1, 1)
 
 
