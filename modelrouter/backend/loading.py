@@ -5,14 +5,13 @@ That takes seconds, so nothing does it before `load`.
 
 from __future__ import annotations
 
-import contextlib
-import gc
 import logging
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from modelrouter import environment
+from modelrouter.process import garbage
 from modelrouter.process.forks import held_lock
 
 from .insides import lookups, redirects, way
@@ -23,9 +22,6 @@ _BEFORE_IMPORT = {
     "LITELLM_OFFLINE_MODE": "true",
     "LITELLM_MODE": "PRODUCTION",
 }
-
-_FROZEN = 1000
-"""Objects; Python 3.12 itself freezes some hundreds."""
 
 _lock = held_lock()  # a child that is forked in the middle of the import could never load LiteLLM
 _loaded: bool = False
@@ -48,7 +44,7 @@ def load() -> None:
         environment.export_dotenv()
         for name, value in _BEFORE_IMPORT.items():
             os.environ.setdefault(name, value)
-        with _uncollected():
+        with garbage.spared():
             import litellm
 
         litellm.suppress_debug_info = True  # its banner goes to stdout
@@ -63,22 +59,6 @@ def load() -> None:
         redirects.refuse()
         way.choose()
         _loaded = True
-
-
-@contextlib.contextmanager
-def _uncollected() -> Iterator[None]:
-    """No garbage is collected meanwhile: of what an import makes there is next to none, and it is looked for again and
-    again. Then all goes to the oldest generation at once, which is looked through as it would be else."""
-    collecting = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if gc.get_freeze_count() < _FROZEN:  # else an application has frozen what is its own
-            gc.freeze()
-            gc.unfreeze()
-        if collecting:
-            gc.enable()
 
 
 def rows() -> Mapping[str, Mapping[str, Any]]:
