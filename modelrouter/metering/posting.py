@@ -90,7 +90,9 @@ class Posting:
         with self._lock:
             while self._new:
                 book, changes, release = self._new.popleft()
-                self._next.changes[book].update(changes)
+                counts = self._next.changes[book]
+                for name, change in changes.items():  # `Counter.update` looks at each twice
+                    counts[name] += change
                 if release is not None:
                     self._next.release.append(release)
             if self._next.changes and len(self._unsure) < MOST:

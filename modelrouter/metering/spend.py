@@ -113,7 +113,7 @@ class Spend:
 
     def _post(self, module: str, model: str, provider: str, changes: Mapping[str, int]) -> None:
         named = {_name(module, model, provider, what): change for what, change in changes.items()}
-        self._post_to(book_of(day_of(self._clock())), named)
+        self._post_to(_book_of_day(self._clock() // 86_400), named)
 
 
 def day_of(seconds: float) -> datetime.date:
@@ -136,6 +136,12 @@ def since(seconds: float, *, now: float | None = None) -> list[datetime.date]:
 def book_of(day: datetime.date) -> str:
     """The book with what was spent on a day."""
     return f"spend {day}"
+
+
+@functools.lru_cache(maxsize=4)
+def _book_of_day(number: float) -> str:
+    """The book of the UTC day that is so many after the first of 1970."""
+    return book_of(day_of(number * 86_400))
 
 
 @functools.lru_cache(maxsize=4096)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal, Protocol
 
@@ -79,7 +79,10 @@ class Call:
         if limits and not params.keys() & having("tokens"):
             params["max_tokens"] = min(limits)
         settled = frozenset(params.keys() - self.request.params.keys() | own)
-        return replace(self.request, params=params, optional=self.request.optional - own, settled=settled)
+        given = self.request
+        return Request(
+            given.messages, params, given.parse, optional=given.optional - own, mends=given.mends, settled=settled
+        )
 
 
 class Candidate:

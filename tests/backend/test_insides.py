@@ -13,7 +13,7 @@ from servers import Reply, ScriptedServer, ToolUse
 
 from modelrouter import Router
 from modelrouter.backend.current import LITELLM
-from modelrouter.backend.insides import way
+from modelrouter.backend.insides import connections, way
 
 wires = pytest.mark.parametrize("wire", ["openai", "anthropic", "ollama"])
 TOOL = {"type": "function", "function": {"name": "look", "parameters": {"type": "object", "properties": {}}}}
@@ -106,3 +106,18 @@ def test_an_unknown_way_decides_nothing_and_is_told_of(
     assert way.described().endswith(", the quick way")
     [told] = warnings_of(caplog)
     assert "MODELROUTER_LITELLM='plian' decides nothing" in told
+
+
+def test_what_a_model_can_do_is_looked_up_once_in_our_calls_and_by_others_each_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import litellm
+
+    row: dict[str, Any] = {"litellm_provider": "openai", "mode": "chat", "supports_vision": False}
+    monkeypatch.setitem(litellm.model_cost, "of-the-tests", row)
+    with connections.watch():
+        assert not litellm.supports_vision("openai/of-the-tests")
+    row["supports_vision"] = True  # as other code's litellm.register_model does
+    assert litellm.supports_vision("openai/of-the-tests")
+    with connections.watch():
+        assert not litellm.supports_vision("openai/of-the-tests")

@@ -3,6 +3,7 @@ modelrouter does its own."""
 
 from __future__ import annotations
 
+import copy
 import datetime
 import functools
 import inspect
@@ -29,6 +30,20 @@ def logging_object(litellm_model: str, *, stream: bool) -> Any:
     )
     quiet.stream_options = {"include_usage": True} if stream else None
     return quiet
+
+
+def reading(litellm_model: str, said: Callable[[Mapping[str, Any]], None]) -> Any:
+    """A `logging_object` for a config that reads one whole answer, which `said` hears. Making one takes as long as
+    reading a short answer, so it is a copy, and that of which it is one stays as it was."""
+    quiet = copy.copy(_unused(litellm_model))
+    quiet.model_call_details = dict(quiet.model_call_details)
+    quiet.logger_fn = said
+    return quiet
+
+
+@functools.lru_cache(maxsize=256)
+def _unused(litellm_model: str) -> Any:
+    return logging_object(litellm_model, stream=False)
 
 
 def overheard() -> bool:

@@ -80,15 +80,13 @@ _ENCODING = _Encoding()
 def _read(shape: Shape, arguments: Mapping[str, Any], body: dict[str, Any], response: Any, said: Said) -> Any:
     import litellm
 
-    logging_object = quiet.logging_object(arguments["model"], stream=False)
-    logging_object.logger_fn = said
     made = litellm.ModelResponse()
     made._hidden_params |= {"custom_llm_provider": arguments["model"].partition("/")[0], "region_name": None}
     return shape.config.transform_response(
         model=shape.model,
         raw_response=response,
         model_response=made,
-        logging_obj=logging_object,
+        logging_obj=quiet.reading(arguments["model"], said),
         request_data=body,
         messages=arguments["messages"],
         optional_params=copied(shape.given["optional_params"]),
