@@ -100,7 +100,7 @@ def test_answers_in_the_form_that_is_asked_for(endpoint: embedded.Endpoint) -> N
         "additionalProperties": False,
     }
     form = {"type": "json_schema", "json_schema": {"name": "job", "schema": schema, "strict": True}}
-    answer = ask(endpoint, "Write a poem about the sea.", max_tokens=60, response_format=form)
+    answer = ask(endpoint, "Write a poem about the sea.", max_tokens=60, temperature=0, response_format=form)
     job = json.loads(answer["choices"][0]["message"]["content"])
     assert set(job) == {"seniority", "score"}
     assert job["seniority"] in ("junior", "senior")
