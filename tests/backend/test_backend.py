@@ -265,11 +265,13 @@ def test_of_two_such_variables_the_one_that_litellm_takes_is_taken(
 
 
 def test_what_names_an_organization_reaches_it(
-    router: Router, catalog: WriteCatalog, server: ScriptedServer, keys: str, monkeypatch: pytest.MonkeyPatch
+    router: Router, catalog: WriteCatalog, server: ScriptedServer, keys: str
 ) -> None:
     catalog({"a": server.openai("a")})
     router.complete("hi", organization="org-of-the-call")
     assert server.requests()[-1].headers["openai-organization"] == "org-of-the-call"
+    router.complete("hello")
+    assert "openai-organization" not in server.requests()[-1].headers, "that of another call"
 
 
 SPELT_RIGHT = """

@@ -76,12 +76,13 @@ class _Clients:
         self.handler: Any = AsyncHTTPHandler(event_hooks={"request": [_note], "response": [_note_answer, lines.mend]})
         if transport is not None:
             self.handler.client = httpx.AsyncClient(transport=transport, headers=self.handler.client.headers)
-        self._openai: dict[tuple[str | None, str], Any] = {}
+        self._openai: dict[tuple[str | None, ...], Any] = {}
 
-    def openai(self, api_base: str | None, api_key: str) -> Any:
-        if (client := self._openai.get((api_base, api_key))) is None:
+    def openai(self, api_base: str | None, api_key: str, organization: str | None) -> Any:
+        of = api_base, api_key, organization  # LiteLLM writes the last into the client
+        if (client := self._openai.get(of)) is None:
             client = openai_client()(api_key=api_key, base_url=api_base, max_retries=0, http_client=self.handler.client)
-            self._openai[api_base, api_key] = client
+            self._openai[of] = client
         return client
 
     def without_keys(self) -> _Clients:
@@ -159,7 +160,8 @@ async def client(arguments: Mapping[str, Any], *, transport: Any = None) -> dict
         _watch.get().ours = True
     if takes == "handler":
         return {"client": clients.handler}
-    return {"client": clients.openai(arguments.get("api_base"), arguments["api_key"])}
+    named = arguments.get("api_base"), arguments["api_key"], arguments.get("organization")
+    return {"client": clients.openai(*named)}
 
 
 def probe() -> None:
