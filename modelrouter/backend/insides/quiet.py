@@ -7,6 +7,7 @@ import copy
 import datetime
 import functools
 import inspect
+import platform
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -76,6 +77,23 @@ def bare(*, direct: bool) -> Callable[..., Awaitable[Any]]:
             raise translated(error, arguments["model"], arguments) from error
 
     return completion
+
+
+def rehearse() -> None:
+    """Have LiteLLM make what it only makes, and import what it only imports, when it is first called. Nothing is sent.
+    A fork that came in the middle of that would find it half done."""
+    import litellm
+
+    asked: dict[str, Any] = {"model": "openai/gpt-4o", "messages": [{"role": "user", "content": "hi"}]}
+    prepare: Callable[..., Any] = inspect.unwrap(litellm.completion)
+    prepare(
+        **asked,
+        api_key="none",
+        temperature=0,
+        mock_response="hi",
+        litellm_logging_obj=logging_object(asked["model"], stream=False),
+    )
+    platform.platform()  # OpenAI's client asks on a thread, where Python waits for a lock
 
 
 def translated(error: Exception, litellm_model: str, arguments: Mapping[str, Any]) -> Exception:

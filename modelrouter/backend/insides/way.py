@@ -40,6 +40,7 @@ def choose() -> None:
         logger.warning("litellm_way MODELROUTER_LITELLM=%r decides nothing: the only value is 'plain'", said)
     try:
         probe()
+        quiet.rehearse()
     except Exception as error:  # noqa: BLE001 - whatever has changed there
         _give_up(error)
 
