@@ -214,8 +214,8 @@ class ScriptedProvider:
             raise swallowed[0]
 
     # It is a `Backend`
-
     waits = False
+    alone = staticmethod(bool)  # of any target
 
     def ready(self) -> bool:
         """Whether a request can be sent at once."""

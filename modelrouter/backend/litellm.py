@@ -82,6 +82,9 @@ class LiteLLM:
             said = tables.row(target).get(_ABILITIES[ability]) is True
         return said
 
+    def alone(self, target: Target) -> bool:
+        return target.provider != "embedded" and way.is_alone(target.litellm_model)
+
     async def send(self, target: Target, request: Request, *, within: float) -> Reply | Failure:
         def whole(got: _Got) -> Reply:
             return got.billed(reply(got.answer, got.said), getattr(got.answer, "usage", None))

@@ -40,6 +40,9 @@ class Backend(Protocol):
     def price(self, target: Target) -> Price | None:
         """None: not known."""
 
+    def alone(self, target: Target, /) -> bool:
+        """Whether `send` to this model leaves nothing behind on its event loop, and never blocks it."""
+
     async def send(self, target: Target, request: Request, *, within: float) -> Reply | Failure:
         """Send one request and wait for the whole answer, `within` seconds at most; then the connection is closed.
         Never raises but for cancellation. Needs `load` first."""

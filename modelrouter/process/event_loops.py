@@ -18,6 +18,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from concurrent.futures import CancelledError
 from typing import Any, Generic, TypeVar
 
+from . import callers_loop
 from .forks import at_fork, process_lock
 
 T = TypeVar("T")
@@ -86,15 +87,20 @@ def _current() -> _Background:
         return _background
 
 
-def run(coroutine: Coroutine[Any, Any, T], *, within: float | None = None) -> T:
-    """Run `coroutine` on the background loop, in the caller's context variables, and wait for it.
+def run(coroutine: Coroutine[Any, Any, T], *, within: float | None = None, alone: bool = False) -> T:
+    """Run `coroutine` on the background loop, in the caller's context variables, and wait for it. Alone: it leaves
+    nothing behind and ends by itself, so that the caller may run a loop for it himself, where he can.
 
     When the wait is interrupted (Ctrl-C), the coroutine is cancelled; and so it is after `within` seconds, for when
     something blocks the loop and nothing on it can end by itself. That raises TimeoutError.
     """
+    if alone and (ran := callers_loop.run(coroutine)) is not None:
+        return ran[0]
     try:
         background = _current()
     except RuntimeError:
+        if (ran := callers_loop.run(coroutine)) is not None:  # Python 3.12 starts no thread any more while it ends
+            return ran[0]
         coroutine.close()
         raise
     if background.is_mine():

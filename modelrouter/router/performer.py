@@ -132,11 +132,13 @@ class Performer:
         return traces.aperforming(self.aperform, module or "default")
 
     def perform(self, effect: effects.Effect) -> Any:
-        """Perform an effect, synchronously: what goes over the network runs on the background loop."""
+        """Perform an effect, synchronously: what goes over the network runs on an event loop of our own."""
         if (inline := self._inline.get(type(effect))) is not None:
             return inline(effect)
         match effect:
-            case effects.Send() | effects.OpenStream():
+            case effects.Send():
+                return self._bounded(self._send(effect), effect.within, alone=current().alone(effect.target))
+            case effects.OpenStream():
                 return self._bounded(self._send(effect), effect.within)
             case effects.Next():
                 # What is no text may come for so long, and then nothing.
@@ -203,10 +205,10 @@ class Performer:
         self._opened()
         return not ready
 
-    def _bounded(self, coroutine: Coroutine[Any, Any, Any], within: float) -> Any:
+    def _bounded(self, coroutine: Coroutine[Any, Any, Any], within: float, *, alone: bool = False) -> Any:
         """What the coroutine brings, which ends by itself when its time is up unless something blocks its loop."""
         try:
-            return event_loops.run(coroutine, within=within + GRACE)
+            return event_loops.run(coroutine, within=within + GRACE, alone=alone)
         except TimeoutError:
             return Failure.timeout(within)
 

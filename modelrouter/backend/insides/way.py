@@ -104,6 +104,11 @@ def _is_ready(arguments: Mapping[str, Any]) -> bool:
     return of_string(arguments["model"]).proven and not any(part.get("type") == "file" for part in parts)
 
 
+def is_alone(litellm_model: str) -> bool:
+    """Whether a call of this model's leaves nothing behind on its loop: no callback of somebody's that is under way."""
+    return _plain is None and of_string(litellm_model).proven and not quiet.overheard()
+
+
 def chunks(wrapper: Any, litellm_model: str, said: Said, *, quick: bool) -> Chunks:
     """The chunks of a stream that LiteLLM has opened; quick as `is_quick` says."""
     if isinstance(wrapper, wire.Opened):

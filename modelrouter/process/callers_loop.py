@@ -1,0 +1,124 @@
+"""An event loop that a synchronous caller runs himself while he waits, in his own thread. To cross to another one and
+back takes a sixth of a call that is answered at once.
+
+There is one in a process, for one caller at a time. It stands still in between, so it is for what leaves nothing behind
+on it, and blocks nothing that could be waited for elsewhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import contextlib
+import selectors
+import signal
+import threading
+import time
+from collections.abc import Coroutine
+from typing import Any, TypeVar
+
+from .forks import at_fork, process_lock
+
+T = TypeVar("T")
+
+_IDLE = 0.05
+"""Seconds, after which something may have come before anything is sent: that a server has closed a connection."""
+_INTERRUPTING = [
+    getattr(signal, name) for name in ("SIGALRM", "SIGUSR1", "SIGUSR2", "SIGVTALRM", "SIGPROF") if hasattr(signal, name)
+]
+"""Signals whose handlers raise what is to end a function: a limit on its time, say."""
+
+_turn = process_lock()
+_runner: asyncio.Runner | None = None
+_used = 0.0
+_inherited: list[asyncio.Runner] = []
+
+
+def _after_fork() -> None:
+    # Its sockets are the parent's, which goes on with them.
+    global _runner
+    if _runner is not None:
+        _inherited.append(_runner)
+    _runner = None
+
+
+at_fork(in_child=_after_fork)
+
+
+def run(coroutine: Coroutine[Any, Any, T]) -> tuple[T] | None:
+    """What the coroutine returns, alone in a tuple. None: it was not begun, because somebody else has the loop, none
+    can be made, this thread runs another one, or a handler of signals may raise an exception here, which a loop would
+    swallow.
+
+    What else interrupts the wait (Ctrl-C) cancels the coroutine, on another thread.
+    """
+    if not _is_free() or not _turn.acquire(blocking=False):
+        return None
+    try:
+        return None if (loop := _current()) is None else (_run(loop, coroutine),)
+    finally:
+        _turn.release()
+
+
+def _is_free() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        if threading.current_thread() is not threading.main_thread():
+            return True
+        usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        return usual and not any(callable(signal.getsignal(each)) for each in _INTERRUPTING)
+    return False
+
+
+def _current() -> asyncio.AbstractEventLoop | None:
+    global _runner
+    if _runner is None:
+        made = asyncio.Runner(loop_factory=_loop)
+        try:
+            made.get_loop()
+        except OSError:  # no descriptors
+            return None
+        _runner = made
+        atexit.unregister(stop)  # once is enough
+        atexit.register(stop)
+    return _runner.get_loop()
+
+
+def _run(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]) -> T:
+    global _runner, _used
+    task = loop.create_task(coroutine if time.monotonic() - _used < _IDLE else _later(coroutine))
+    try:
+        return loop.run_until_complete(task)
+    except BaseException as error:
+        if _runner is not None and not (task.done() and isinstance(error, Exception)):
+            interrupted, _runner = _runner, None
+            threading.Thread(target=interrupted.close, name="modelrouter-interrupted", daemon=True).start()
+        raise
+    finally:
+        _used = time.monotonic()
+
+
+async def _later(coroutine: Coroutine[Any, Any, T]) -> T:
+    for _ in range(3):  # TLS says it in two turns
+        await asyncio.sleep(0)
+    return await coroutine
+
+
+def _loop() -> asyncio.AbstractEventLoop:
+    # Not epoll, whose instance a forked child shares: what is closed there would be closed here.
+    return asyncio.SelectorEventLoop(getattr(selectors, "PollSelector", selectors.DefaultSelector)())
+
+
+def stop() -> None:
+    """Close the loop, unless somebody is running it. The next call makes a new one."""
+    global _runner
+    if _turn.acquire(blocking=False):
+        try:
+            if _runner is not None:
+                # It waits for threads of names that are looked up, on a thread, which may not start any more.
+                with contextlib.suppress(RuntimeError):
+                    _runner.close()
+        finally:
+            _runner = None
+            _turn.release()
