@@ -23,9 +23,8 @@ T = TypeVar("T")
 
 _IDLE = 0.05
 """Seconds, after which something may have come before anything is sent: that a server has closed a connection."""
-_INTERRUPTING = [
-    getattr(signal, name) for name in ("SIGALRM", "SIGUSR1", "SIGUSR2", "SIGVTALRM", "SIGPROF") if hasattr(signal, name)
-]
+_NAMES = "SIGALRM", "SIGINT", "SIGUSR1", "SIGUSR2", "SIGVTALRM", "SIGPROF"
+_INTERRUPTING = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
 """Signals whose handlers raise what is to end a function: a limit on its time, say."""
 
 _turn = process_lock()
@@ -66,9 +65,13 @@ def _is_free() -> bool:
     except RuntimeError:
         if threading.current_thread() is not threading.main_thread():
             return True
-        usual = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-        return usual and not any(callable(signal.getsignal(each)) for each in _INTERRUPTING)
+        return not any(map(_raises, map(signal.getsignal, _INTERRUPTING)))
     return False
+
+
+def _raises(handler: Any) -> bool:
+    """Whether it may raise an `Exception`: that of Ctrl-C is none, and loops let it through."""
+    return callable(handler) and handler is not signal.default_int_handler
 
 
 def _current() -> asyncio.AbstractEventLoop | None:
