@@ -103,7 +103,7 @@ class Performer:
     def warm_up(self) -> None:
         """Load LiteLLM and make what the first call needs."""
         self._load()
-        event_loops.run(current().warm())
+        event_loops.run(current().warm(), alone=True)
 
     # What a plan asks
 
