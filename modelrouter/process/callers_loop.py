@@ -2,7 +2,8 @@
 back takes a sixth of a call that is answered at once.
 
 There is one in a process, for one caller at a time. It stands still in between, so it is for what leaves nothing behind
-on it, and blocks nothing that could be waited for elsewhere.
+on it, and never blocks it. What comes meanwhile, such as that a server has closed a connection, it hears at the next
+call, before anything is sent.
 """
 
 from __future__ import annotations
@@ -13,23 +14,20 @@ import contextlib
 import selectors
 import signal
 import threading
-import time
 from collections.abc import Coroutine
+from concurrent.futures import CancelledError
 from typing import Any, TypeVar
 
 from .forks import at_fork, process_lock
 
 T = TypeVar("T")
 
-_IDLE = 0.05
-"""Seconds, after which something may have come before anything is sent: that a server has closed a connection."""
 _NAMES = "SIGALRM", "SIGINT", "SIGUSR1", "SIGUSR2", "SIGVTALRM", "SIGPROF"
 _INTERRUPTING = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
 """Signals whose handlers raise what is to end a function: a limit on its time, say."""
 
 _turn = process_lock()
 _runner: asyncio.Runner | None = None
-_used = 0.0
 _inherited: list[asyncio.Runner] = []
 
 
@@ -44,14 +42,14 @@ def _after_fork() -> None:
 at_fork(in_child=_after_fork)
 
 
-def run(coroutine: Coroutine[Any, Any, T]) -> tuple[T] | None:
-    """What the coroutine returns, alone in a tuple. None: it was not begun, because somebody else has the loop, none
-    can be made, this thread runs another one, or a handler of signals may raise an exception here, which a loop would
-    swallow.
+def run(coroutine: Coroutine[Any, Any, T], *, wait: float = 0.0) -> tuple[T] | None:
+    """What the coroutine returns, alone in a tuple. None: it was not begun, because somebody else has the loop for more
+    than `wait` seconds, none can be made, this thread runs another one, or a handler of signals may raise an exception
+    here, which a loop would swallow.
 
     What else interrupts the wait (Ctrl-C) cancels the coroutine, on another thread.
     """
-    if not _is_free() or not _turn.acquire(blocking=False):
+    if not _is_free() or not _turn.acquire(timeout=wait):
         return None
     try:
         return None if (loop := _current()) is None else (_run(loop, coroutine),)
@@ -89,23 +87,37 @@ def _current() -> asyncio.AbstractEventLoop | None:
 
 
 def _run(loop: asyncio.AbstractEventLoop, coroutine: Coroutine[Any, Any, T]) -> T:
-    global _runner, _used
-    task = loop.create_task(coroutine if time.monotonic() - _used < _IDLE else _later(coroutine))
+    task = loop.create_task(_up_to_date(coroutine))
     try:
         return loop.run_until_complete(task)
+    except asyncio.CancelledError:
+        raise CancelledError from None  # asyncio's own is for tasks
     except BaseException as error:
-        if _runner is not None and not (task.done() and isinstance(error, Exception)):
-            interrupted, _runner = _runner, None
-            threading.Thread(target=interrupted.close, name="modelrouter-interrupted", daemon=True).start()
+        if not task.done() or not isinstance(error, Exception):
+            _leave()
         raise
-    finally:
-        _used = time.monotonic()
 
 
-async def _later(coroutine: Coroutine[Any, Any, T]) -> T:
-    for _ in range(3):  # TLS says it in two turns
-        await asyncio.sleep(0)
+async def _up_to_date(coroutine: Coroutine[Any, Any, T]) -> T:
+    try:
+        for _ in range(3):  # to hear what has come meanwhile, which TLS says in two turns
+            await asyncio.sleep(0)
+    except BaseException:
+        coroutine.close()
+        raise
     return await coroutine
+
+
+def _leave() -> None:
+    """Have another thread end what was interrupted: it may have to wait for a name that is being looked up."""
+    global _runner
+    interrupted, _runner = _runner, None
+    if interrupted is not None:
+        try:
+            threading.Thread(target=interrupted.close, name="modelrouter-interrupted", daemon=True).start()
+        except RuntimeError:  # at the end of the process
+            with contextlib.suppress(RuntimeError):
+                interrupted.close()
 
 
 def _loop() -> asyncio.AbstractEventLoop:

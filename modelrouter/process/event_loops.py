@@ -99,7 +99,8 @@ def run(coroutine: Coroutine[Any, Any, T], *, within: float | None = None, alone
     try:
         background = _current()
     except RuntimeError:
-        if (ran := callers_loop.run(coroutine)) is not None:  # Python 3.12 starts no thread any more while it ends
+        # Python 3.12 starts no thread any more while it ends.
+        if (ran := callers_loop.run(coroutine, wait=-1 if within is None else within)) is not None:
             return ran[0]
         coroutine.close()
         raise

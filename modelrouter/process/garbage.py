@@ -31,13 +31,15 @@ def spared() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*thresholds)
-        if others is not None and len(others) < MANY and threading.active_count() == 1:
+        told_apart = others is not None and len(others) < MANY and threading.active_count() == 1
+        if told_apart or frozen < _FROZEN:  # else an application has frozen what is its own
             gc.freeze()
-            if not _thawed(others):
-                gc.unfreeze()
-        elif frozen < _FROZEN:  # else an application has frozen what is its own
-            gc.freeze()
-            gc.unfreeze()
+            thawed = False
+            try:
+                thawed = told_apart and _thawed(others or [])
+            finally:
+                if not thawed:
+                    gc.unfreeze()
 
 
 def _thawed(objects: list[Any]) -> bool:
@@ -49,15 +51,17 @@ def _thawed(objects: list[Any]) -> bool:
         untrack, track = ctypes.pythonapi.PyObject_GC_UnTrack, ctypes.pythonapi.PyObject_GC_Track
     except AttributeError:
         return False
-    untrack.argtypes = track.argtypes = [ctypes.py_object]
+    # By its address: ctypes would ask an object what it is, which runs code of its class.
+    untrack.argtypes = track.argtypes = [ctypes.c_void_p]
     untrack.restype = track.restype = None
-    tracked = list(filter(gc.is_tracked, objects))
     collecting = gc.isenabled()
     gc.disable()
-    for each in tracked:
-        untrack(each)
-        track(each)
-    thawed = len(gc.get_objects(generation=0)) >= len(tracked)
-    if collecting:
-        gc.enable()
-    return thawed
+    try:
+        addresses = [id(each) for each in objects if gc.is_tracked(each)]
+        for address in addresses:
+            untrack(address)
+            track(address)
+        return len(gc.get_objects(generation=0)) >= len(addresses)
+    finally:
+        if collecting:
+            gc.enable()

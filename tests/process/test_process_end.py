@@ -165,7 +165,7 @@ def caused(error: Exception, cause: BaseException) -> Exception:
 
 
 COLLECTED = """
-    import gc, sys, threading
+    import ctypes, gc, sys, threading, weakref
     import modelrouter.backend.loading as loading
 
     class Cycle:
@@ -183,7 +183,13 @@ COLLECTED = """
         over.wait()
 
     begun, over, made = threading.Event(), threading.Event(), []
+    class Odd:
+        @property
+        def __class__(self):
+            raise RuntimeError("nobody is to ask")
+
     old, loved = Cycle("old"), Cycle("loved")
+    odd = [Odd(), ctypes.py_object(), weakref.proxy(Odd())]  # the last is dead
     gc.collect()
     gc.collect()  # they are in the oldest generation
     before = gc.get_freeze_count()

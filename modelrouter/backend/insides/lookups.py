@@ -32,7 +32,7 @@ _LOOKUPS = (
 _FETCH = ("litellm.litellm_core_utils.prompt_templates.image_handling", "safe_get")
 """Waits for a picture or a file on the thread that it is called on."""
 _TABLE = ("litellm.utils", "supports_factory")
-"""Whether a model can do something; a function of three strings."""
+"""Whether a model can do something; a function of three strings, as long as nobody registers the model anew."""
 
 
 def leave_out() -> None:
