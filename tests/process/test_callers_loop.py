@@ -110,7 +110,7 @@ class Forgetful(BaseHTTPRequestHandler):
     """Closes a connection on which nothing more comes for a moment, and says so in no header."""
 
     protocol_version = "HTTP/1.1"
-    timeout = 0.02
+    timeout = ENDS
     closed = threading.Semaphore(0)
 
     def do_POST(self) -> None:
@@ -122,6 +122,7 @@ class Forgetful(BaseHTTPRequestHandler):
         self.send_header("content-length", str(len(body)))
         self.end_headers()
         self.wfile.write(body.encode())
+        self.connection.settimeout(0.02)
 
     def finish(self) -> None:
         super().finish()
