@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 _NAMES = "SIGALRM", "SIGINT", "SIGUSR1", "SIGUSR2", "SIGVTALRM", "SIGPROF"
 _INTERRUPTING = [getattr(signal, name) for name in _NAMES if hasattr(signal, name)]
-"""Signals whose handlers raise what is to end a function: a limit on its time, say."""
+"""Signals whose handlers may raise what is to end a function: a limit on its time, say."""
 
 _turn = process_lock()
 _runner: asyncio.Runner | None = None

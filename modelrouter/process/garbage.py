@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-MANY = 300_000
+_MANY = 300_000
 """Objects, from which on telling them apart takes about as long as it saves."""
 _FROZEN = 1000
 """Objects; Python 3.12 itself freezes some hundreds."""
@@ -31,7 +31,7 @@ def spared() -> Iterator[None]:
         yield
     finally:
         gc.set_threshold(*thresholds)
-        told_apart = others is not None and len(others) < MANY and threading.active_count() == 1
+        told_apart = others is not None and len(others) < _MANY and threading.active_count() == 1
         if told_apart or frozen < _FROZEN:  # else an application has frozen what is its own
             gc.freeze()
             thawed = False

@@ -182,12 +182,12 @@ COLLECTED = """
         made.append(Cycle("of another thread"))
         over.wait()
 
-    begun, over, made = threading.Event(), threading.Event(), []
     class Odd:
         @property
         def __class__(self):
             raise RuntimeError("nobody is to ask")
 
+    begun, over, made = threading.Event(), threading.Event(), []
     old, loved = Cycle("old"), Cycle("loved")
     odd = [Odd(), ctypes.py_object(), weakref.proxy(Odd())]  # the last is dead
     gc.collect()
